@@ -1,0 +1,118 @@
+"""
+Which conditions and reasons exist, and how is a condition merged into what stands?
+
+Every reason that a status, an Event, a log line or a metric may carry is here, so that they share one vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import attrs
+
+
+class ConditionType(StrEnum):
+    """Condition types of GKEIPRoute, Gateway, Listener and GatewayClass."""
+
+    ACCEPTED = "Accepted"
+    GCP_READY = "GCPReady"
+    DPV2_READY = "DPV2Ready"
+    READY = "Ready"
+    PROGRAMMED = "Programmed"
+    RESOLVED_REFS = "ResolvedRefs"
+    CONFLICTED = "Conflicted"
+
+
+class Status(StrEnum):
+    """Status of a condition."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Reason(StrEnum):
+    """
+    Reasons, grouped by what they speak of.
+
+    Acceptance stands in SPEC's order: the first fault in this order gives a route its reason.
+    """
+
+    # acceptance of a route
+    INVALID_SELECTOR = "InvalidSelector"
+    MISSING_PARENT = "MissingParent"
+    NO_MATCHING_PARENT = "NoMatchingParent"
+    PARENT_NOT_ACCEPTED = "ParentNotAccepted"
+    NOT_ALLOWED_BY_LISTENERS = "NotAllowedByListeners"
+    UNSUPPORTED_ADDRESS = "UnsupportedAddress"
+    ADDRESS_NOT_IN_POOL = "AddressNotInPool"
+    ADDRESS_CONFLICT = "AddressConflict"
+    UNSUPPORTED_NETWORK = "UnsupportedNetwork"
+    UNSUPPORTED_VALUE = "UnsupportedValue"
+    ACCEPTED = "Accepted"
+    # the cloud
+    NOT_REQUIRED = "NotRequired"
+    NOT_ACCEPTED = "NotAccepted"
+    # the choice of Pod
+    NO_ELIGIBLE_POD = "NoEligiblePod"
+    AWAITING_POD_IP = "AwaitingPodIP"
+    # the node
+    PROGRAMMED = "Programmed"
+    PROGRAMMING = "Programming"
+    AWAITING_RELEASE = "AwaitingRelease"
+    POD_LINK_NOT_FOUND = "PodLinkNotFound"
+    PROGRAMMING_FAILED = "ProgrammingFailed"
+    # the whole
+    READY = "Ready"
+    # Gateways, listeners and classes (Gateway API's words)
+    INVALID = "Invalid"
+    INVALID_PARAMETERS = "InvalidParameters"
+    LISTENERS_NOT_VALID = "ListenersNotValid"
+    ADDRESS_NOT_USABLE = "AddressNotUsable"
+    UNSUPPORTED = "Unsupported"
+    UNSUPPORTED_PROTOCOL = "UnsupportedProtocol"
+    RESOLVED_REFS = "ResolvedRefs"
+    INVALID_ROUTE_KINDS = "InvalidRouteKinds"
+    NO_CONFLICTS = "NoConflicts"
+    # what Events say
+    MOVED = "Moved"
+    REFUSED = "Refused"
+    RELEASED = "Released"
+
+
+ACCEPTANCE_ORDER = tuple(Reason)[: tuple(Reason).index(Reason.ACCEPTED)]
+
+
+@attrs.frozen(kw_only=True)
+class Condition:
+    """``metav1.Condition``; ``last_transition_at`` in whole seconds since the epoch."""
+
+    type: str
+    status: str
+    reason: str
+    message: str = ""
+    observed_generation: int = 0
+    last_transition_at: float = 0.0
+
+
+def merge_conditions(present: Iterable[Condition], wanted: Iterable[Condition], now: float) -> tuple[Condition, ...]:
+    """
+    Lay *wanted* over *present*, by type.
+
+    Gateway API's rules: conditions of others stay, one with a newer generation is never overwritten, and the
+    transition time changes only when the status does.
+    """
+    merged = {condition.type: condition for condition in present}
+    for condition in wanted:
+        old = merged.get(condition.type)
+        if old is not None and old.observed_generation > condition.observed_generation:
+            continue
+        since = old.last_transition_at if old is not None and old.status == condition.status else float(int(now))
+        merged[condition.type] = attrs.evolve(condition, last_transition_at=since)
+    return tuple(merged.values())
+
+
+def find_condition(conditions: Iterable[Condition], type_: str) -> Condition | None:
+    """The condition of that type, or None."""
+    return next((condition for condition in conditions if condition.type == type_), None)

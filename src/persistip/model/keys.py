@@ -1,0 +1,92 @@
+"""
+How is an object of the cluster named, and what does every object carry?
+
+An ``ObjectKey`` is kind, namespace and name: what a work queue holds. An ``ObjectMeta`` is the part of Kubernetes'
+``metadata`` that decisions read. Objects are told apart by UID, never by name: a name made again is another object.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from enum import StrEnum
+
+import attrs
+
+DOMAIN = "persistip.dev"
+
+
+class Kind(StrEnum):
+    """The kinds of object that a decision may look at."""
+
+    GATEWAY_CLASS = "GatewayClass"
+    GATEWAY = "Gateway"
+    ROUTE = "GKEIPRoute"
+    ATTACHMENT = "AddressAttachment"
+    POD = "Pod"
+    NODE = "Node"
+    NAMESPACE = "Namespace"
+    CONFIG_MAP = "ConfigMap"
+
+
+@attrs.frozen(order=True)
+class ObjectKey:
+    """Kind, namespace (empty for cluster-scoped kinds) and name."""
+
+    kind: Kind
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.path}"
+
+    @property
+    def path(self) -> str:
+        """``namespace/name``, or the bare name of a cluster-scoped object."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
+@attrs.frozen(kw_only=True)
+class ObjectMeta:
+    """
+    Kubernetes ``metadata``, as far as decisions read it.
+
+    ``created_at`` and ``deleted_at`` are seconds since the epoch (Kubernetes keeps whole seconds).
+    ``resource_version`` is opaque to decisions; they only hand it back as a precondition.
+    """
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    created_at: float = 0.0
+    deleted_at: float | None = None
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+    annotations: Mapping[str, str] = attrs.field(factory=dict)
+    finalizers: tuple[str, ...] = ()
+
+    @property
+    def is_terminating(self) -> bool:
+        """Deletion was asked for and has not finished."""
+        return self.deleted_at is not None
+
+
+def short_hash(text: str) -> str:
+    """
+    26 lower-case base32 letters of the SHA-256 of *text*.
+
+    Names and labels that must fit 63 characters whatever the user's names are; 130 bits, so two never meet.
+    """
+    return base64.b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:26]
+
+
+def attachment_name(namespace: str, route: str) -> str:
+    """Name of the AddressAttachment of a standard or fast route."""
+    return "r-" + short_hash(f"{namespace}/{route}")
+
+
+def node_label(node_name: str) -> str:
+    """Label that an attachment carries for a node concerned; the node's agent watches for its existence."""
+    return f"node.{DOMAIN}/{short_hash(node_name)}"

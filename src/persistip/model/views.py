@@ -1,0 +1,154 @@
+"""
+What may one decision look at?
+
+A view is all that a decision depends on: the objects concerned, the time, the last outcomes. Same view, same plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import attrs
+
+from persistip.model.actions import Outcome
+from persistip.model.address import IPAddress, Prefix
+from persistip.model.attachment import AddressAttachment
+from persistip.model.entry import Entry, NodeState
+from persistip.model.gateway import ConfigMap, DEFAULT_CONTROLLER, Gateway, GatewayClass
+from persistip.model.keys import ObjectKey
+from persistip.model.node import Namespace, Node
+from persistip.model.pod import Pod
+from persistip.model.route import GKEIPRoute, ParentRef
+
+
+class Admits(Protocol):
+    """The pure part of a reaction mode: may this Pod hold addresses?"""
+
+    def refusal(self, pod: Pod) -> str | None:
+        """Why *pod* may not, as the end of the sentence "Pod x …"; None: it may."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Policy:
+    """Settings that change decisions, the same on every replica."""
+
+    controller_name: str = DEFAULT_CONTROLLER
+    sole_controller: bool = True
+    """Report parents that do not exist; off beside another controller for the same kinds."""
+    damping_seconds: float = 10.0
+    """Readiness that a Pod must show before it takes back what it lost for want of readiness."""
+
+
+@attrs.frozen(kw_only=True)
+class GatewayFacts:
+    """A Gateway with what its class says."""
+
+    gateway: Gateway
+    gateway_class: GatewayClass | None = None
+    parameters: ConfigMap | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ParentFacts:
+    """One parentRef, resolved; ``gateway`` None: no such Gateway."""
+
+    ref: ParentRef
+    gateway: GatewayFacts | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RouteFacts:
+    """A route and all that its acceptance rests on, but for other routes."""
+
+    route: GKEIPRoute
+    namespace: Namespace | None = None
+    parents: tuple[ParentFacts, ...] = ()
+    attachment: AddressAttachment | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ClusterRanges:
+    """What no address may overlap: the nodes' own IPs, with the node's name, and the Pod ranges."""
+
+    node_ips: Mapping[IPAddress, str] = attrs.field(factory=dict)
+    pod_cidrs: tuple[Prefix, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class RouteView:
+    """
+    Everything that the decision about one route may look at.
+
+    ``facts`` None: the route does not exist. ``rivals``: the routes whose claims overlap this one's, directly or by
+    way of others. ``overlapping``: other attachments that hold or are releasing an address of this route.
+    ``attachment_is_watched``: the watch has delivered the attachment as it stands here, and so everything that was
+    written before it; a claim may be granted only then.
+    """
+
+    key: ObjectKey
+    now: float
+    facts: RouteFacts | None = None
+    unreadable: str | None = None
+    attachment: AddressAttachment | None = None
+    attachment_is_watched: bool = False
+    rivals: tuple[RouteFacts, ...] = ()
+    overlapping: tuple[AddressAttachment, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    nodes: Mapping[str, Node] = attrs.field(factory=dict)
+    ranges: ClusterRanges = ClusterRanges()
+    modes: Mapping[str, Admits] = attrs.field(factory=dict)
+    outcomes: Mapping[str, Outcome] = attrs.field(factory=dict)
+    policy: Policy = Policy()
+
+    def without_node(self, name: str) -> RouteView:
+        """The same cluster after that Node and its Pods are gone."""
+        return attrs.evolve(
+            self,
+            nodes={key: node for key, node in self.nodes.items() if key != name},
+            pods=tuple(pod for pod in self.pods if pod.node_name != name),
+        )
+
+    def without_pod(self, name: str) -> RouteView:
+        """The same cluster after that Pod is gone."""
+        return attrs.evolve(self, pods=tuple(pod for pod in self.pods if pod.meta.name != name))
+
+
+@attrs.frozen(kw_only=True)
+class GatewayView:
+    """Everything that the decision about one Gateway may look at; ``routes`` name it as a parent."""
+
+    key: ObjectKey
+    now: float
+    facts: GatewayFacts | None = None
+    routes: tuple[RouteFacts, ...] = ()
+    ranges: ClusterRanges = ClusterRanges()
+    policy: Policy = Policy()
+
+
+@attrs.frozen(kw_only=True)
+class ClassView:
+    """Everything that the decision about one GatewayClass may look at."""
+
+    key: ObjectKey
+    now: float
+    gateway_class: GatewayClass | None = None
+    parameters: ConfigMap | None = None
+    policy: Policy = Policy()
+
+
+@attrs.frozen(kw_only=True)
+class NodeView:
+    """
+    Everything that the decision about one node's kernel may look at.
+
+    ``attachments`` is one consistent list of those that carry this node's label. ``outcomes`` holds the last outcome
+    of putting each entry.
+    """
+
+    node_name: str
+    now: float
+    attachments: tuple[AddressAttachment, ...] = ()
+    state: NodeState = NodeState()
+    outcomes: Mapping[Entry, Outcome] = attrs.field(factory=dict)

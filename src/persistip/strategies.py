@@ -1,0 +1,172 @@
+"""
+The interfaces that a third party may implement, and nothing else.
+
+One to four methods each, all asynchronous; ``persistip.runtime.threads.threaded`` adapts a synchronous SDK.
+A cancelled ``apply`` means that the outcome is unknown: observe again. Stable by semantic versioning: Cluster,
+AddressAllocator, Datapath, ReactionMode. Provisional: Announcer, Clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import attrs
+
+from persistip.model.actions import ClusterAction, DatapathAction, Outcome
+from persistip.model.address import Prefix
+from persistip.model.attachment import AddressAttachment
+from persistip.model.entry import Announcement, NodeScope, NodeState
+from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
+from persistip.model.keys import ObjectKey
+from persistip.model.node import Namespace, Node
+from persistip.model.pod import Pod
+from persistip.model.route import GKEIPRoute
+
+ClusterObject = GatewayClass | Gateway | GKEIPRoute | AddressAttachment | Pod | Node | Namespace | ConfigMap
+
+
+@attrs.frozen(kw_only=True)
+class Batch:
+    """
+    The latest state of some objects: never events.
+
+    ``objects`` maps a key to its object, or to None when it is gone. ``unreadable`` maps a key to why its object
+    could not be decoded; such an object neither counts as present nor as gone. ``synced`` is True from the batch on
+    with which everything that exists has been delivered once. ``resynced`` names kinds whose complete list this
+    batch is: whatever else was known of them is gone.
+    """
+
+    objects: Mapping[ObjectKey, ClusterObject | None] = attrs.field(factory=dict)
+    unreadable: Mapping[ObjectKey, str] = attrs.field(factory=dict)
+    resynced: frozenset[str] = frozenset()
+    synced: bool = True
+
+
+@runtime_checkable
+class Cluster(Protocol):
+    """The Kubernetes API, or something with its semantics."""
+
+    def changes(self) -> AsyncIterator[Batch]:
+        """
+        Batches of latest objects; the first ones end with ``synced``. Never ends by itself.
+
+        Raises UnavailableError when the connection cannot be kept; the caller starts a new iteration.
+        """
+        ...
+
+    async def apply(self, actions: Sequence[ClusterAction]) -> Sequence[Outcome]:
+        """Carry out *actions* in order, one outcome each; a failed one does not stop the next."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class AllocatorFeatures:
+    """What an allocator can do, known before anything is asked of it."""
+
+    name: str
+    needs_provisioning: bool
+    """False: nothing to provision, ``GCPReady`` is True/NotRequired."""
+    knows_owners: bool
+    """False: nobody says who owns what, so class parameters must list ``allowedAddresses``."""
+
+
+@attrs.frozen(kw_only=True)
+class CloudScope:
+    """Which part of the cloud to observe: the prefixes of one route."""
+
+    prefixes: tuple[Prefix, ...]
+
+
+@attrs.frozen(kw_only=True)
+class CloudState:
+    """What the cloud holds for a scope; ``leader`` is the node to which it sends the packets."""
+
+    ready: bool
+    leader: str | None = None
+    reason: str = ""
+    message: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Attract:
+    """Make the cloud send the packets for ``prefixes`` to ``node_name``."""
+
+    prefixes: tuple[Prefix, ...]
+    node_name: str
+
+
+@attrs.frozen(kw_only=True)
+class Withdraw:
+    """Take away what ``Attract`` made for ``prefixes``."""
+
+    prefixes: tuple[Prefix, ...]
+
+
+CloudAction = Attract | Withdraw
+
+
+@runtime_checkable
+class AddressAllocator(Protocol):
+    """A cloud's side of an address."""
+
+    @property
+    def features(self) -> AllocatorFeatures:
+        """What it can do."""
+        ...
+
+    async def observe(self, scope: CloudScope) -> CloudState:
+        """How things stand for *scope*; scoped, so that one event does not cost the whole cloud."""
+        ...
+
+    async def apply(self, action: CloudAction) -> Outcome:
+        """Start the work; the next ``observe`` tells how it went."""
+        ...
+
+
+@runtime_checkable
+class Datapath(Protocol):
+    """A node's packet forwarding."""
+
+    async def observe(self, scope: NodeScope) -> NodeState:
+        """Everything ours, whole or not, what is in our way, and the links of the Pod IPs in *scope*."""
+        ...
+
+    def changes(self) -> AsyncIterator[None]:
+        """Wakes when something that ``observe`` reports may have changed, and now and then besides."""
+        ...
+
+    async def apply(self, actions: Sequence[DatapathAction]) -> Sequence[Outcome]:
+        """Carry out *actions* in order, one outcome each; a failed one does not stop the next."""
+        ...
+
+
+@runtime_checkable
+class Announcer(Protocol):
+    """Tells the neighbourhood where an address lives."""
+
+    async def announce(self, wanted: frozenset[Announcement]) -> Sequence[Outcome]:
+        """
+        The whole wanted set each time: new ones start at once, those no longer in it stop before this returns.
+
+        ARP and neighbour advertisement repeat theirs; a routing speaker would advertise them.
+        """
+        ...
+
+
+@runtime_checkable
+class ReactionMode(Protocol):
+    """Which Pods may hold addresses. Pure; choosing among the admitted is not its business."""
+
+    def refusal(self, pod: Pod) -> str | None:
+        """Why *pod* may not, as the end of the sentence "Pod x …" ("is not Ready"); None: it may."""
+        ...
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """Where the time comes from; sleeping is asyncio's."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
