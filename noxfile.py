@@ -1,0 +1,113 @@
+"""
+What must a change pass?
+
+`nox` with no argument runs all of it. `nox -s unit -- tests/unit -k holder` hands its arguments to pytest.
+Every environment holds exactly what requirements/ pins, hashes included; the project itself is installed beside it.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.error_on_missing_interpreters = True
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "unit", "docs", "kernel", "lab"]
+
+IN_USER_NAMESPACE = ("unshare", "--user", "--map-root-user", "--net", "--mount")
+
+
+def install_pinned(session: nox.Session, group: str) -> None:
+    """Install what requirements/ pins for *group*, and nothing whose hash differs."""
+    session.install("--quiet", "--require-hashes", "--requirement", f"requirements/{group}.txt")
+
+
+def install_for_tests(session: nox.Session) -> None:
+    """Install the pinned test environment, and the project without build isolation: nothing unpinned comes in."""
+    install_pinned(session, "tests")
+    session.install("--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
+
+
+def as_root(session: nox.Session) -> tuple[str, ...]:
+    """Return the command in front of a suite that changes the network: none for root, else a user namespace's root."""
+    if os.geteuid() == 0:
+        return ()
+    if shutil.which("unshare") and subprocess.run([*IN_USER_NAMESPACE, "true"], check=False).returncode == 0:
+        return IN_USER_NAMESPACE
+    session.warn("neither root nor able to make a user namespace: the suite will skip and say why")
+    return ()
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Rules of style and the one format."""
+    install_pinned(session, "lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types, in the library and in the examples of its use."""
+    install_pinned(session, "types")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """Everything that needs no kernel: golden, unit, property, contract, shape, typing; the rules fully covered."""
+    install_for_tests(session)
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    elsewhere = ("--ignore=tests/kernel", "--ignore=tests/lab", "-m", "not kernel and not slow")
+    session.run("coverage", "run", "-m", "pytest", "tests", *elsewhere)
+    session.run("coverage", "report")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Every example in README, docs/ and docstrings does what it shows."""
+    install_for_tests(session)
+    pages = [str(page) for page in (Path("README.md"), Path("docs")) if page.exists()]
+    session.run("pytest", "--doctest-modules", "--doctest-glob=*.md", *pages, "src/persistip", *session.posargs)
+
+
+@nox.session
+def kernel(session: nox.Session) -> None:
+    """Real namespaces and links, with hostile neighbours."""
+    install_for_tests(session)
+    suites = session.posargs or [path for path in ("tests/contract", "tests/kernel") if Path(path).is_dir()]
+    session.run(*as_root(session), "pytest", "-m", "kernel", *suites, external=True)
+
+
+@nox.session
+def lab(session: nox.Session) -> None:
+    """The lab end to end, and the wheel as a user installs it."""
+    install_for_tests(session)
+    suites = session.posargs or [path for path in ("tests/lab", "tests/shape/test_wheel.py") if Path(path).exists()]
+    session.run(*as_root(session), "pytest", *suites, external=True)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure what the README states, beside the bare minimum on the same machine."""
+    install_for_tests(session)
+    for script in sorted(Path("benchmarks").glob("*.py")):
+        session.run(*as_root(session), "python", str(script), *session.posargs, external=True)
+
+
+@nox.session(default=False)
+def lock(session: nox.Session) -> None:
+    """Pin the environments anew, for every Python and platform at once."""
+    session.install("uv")
+    pinned = ("--universal", "--python-version=3.11", "--generate-hashes", "--upgrade")
+    plain = ("--no-header", "--no-annotate", "--no-emit-index-url", "--quiet")
+    with_project = ("pyproject.toml", "--extra=linux", "--extra=testing")
+    for group, sources in {"lint": (), "types": with_project, "tests": with_project}.items():
+        target = f"--output-file=requirements/{group}.txt"
+        session.run("uv", "pip", "compile", *sources, f"--group={group}", *pinned, *plain, target)
