@@ -1,0 +1,336 @@
+"""
+Persistent IP addresses for Pods: the public names.
+
+Every name is loaded when it is first asked for, so that ``import persistip`` costs nothing and loads no client library.
+Public are the names below and those of ``persistip.workload``, ``persistip.testing`` and ``persistip.backends.<name>``;
+everything else may change without notice.
+
+By semantic versioning: the nouns of the model, Outcome, the errors, Controller, Agent, plan_route, plan_node,
+plan_gateway, threaded, Cluster, AddressAllocator, Datapath and ReactionMode are stable; views, states, actions and
+features may gain members and fields with defaults; Announcer and Clock are provisional.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from persistip.errors import (
+        BackendError,
+        BugError,
+        ConfigError,
+        OwnershipError,
+        PersistIPError,
+        RefusedError,
+        RejectedError,
+        StaleError,
+        ThrottledError,
+        UnavailableError,
+    )
+    from persistip.model.actions import (
+        CreateAttachment,
+        DeleteAttachment,
+        ForgetPin,
+        Outcome,
+        OutcomeState,
+        PutEntry,
+        RecordEvent,
+        RecordPin,
+        RemoveEntry,
+        ReplaceAttachment,
+        ReportClass,
+        ReportGateway,
+        ReportNode,
+        ReportRoute,
+    )
+    from persistip.model.address import AddressSpec
+    from persistip.model.attachment import (
+        AddressAttachment,
+        AttachedAddress,
+        AttachmentSpec,
+        Damped,
+        Holder,
+        How,
+        NodeReport,
+        NodeStateName,
+        Reference,
+        Release,
+    )
+    from persistip.model.conditions import Condition, ConditionType, Reason, Status
+    from persistip.model.entry import (
+        Announcement,
+        ExemptEntry,
+        GuardEntry,
+        LinkRef,
+        NodeScope,
+        NodeState,
+        Obstacle,
+        Pin,
+        PodLink,
+        ProxyEntry,
+        RouteEntry,
+    )
+    from persistip.model.gateway import (
+        ClassBehaviour,
+        ConfigMap,
+        From,
+        Gateway,
+        GatewayClass,
+        GatewayStatus,
+        Listener,
+        ListenerStatus,
+        Mode,
+        ParametersRef,
+        RouteKind,
+    )
+    from persistip.model.keys import Kind, ObjectKey, ObjectMeta
+    from persistip.model.node import Namespace, Node
+    from persistip.model.pod import Pod
+    from persistip.model.route import GKEIPRoute, LoadBalancing, ParentRef, ReactionModeName, RouteStatus
+    from persistip.model.selector import LabelSelector, Operator, Requirement
+    from persistip.model.views import (
+        ClassView,
+        ClusterRanges,
+        GatewayFacts,
+        GatewayView,
+        NodeView,
+        ParentFacts,
+        Policy,
+        RouteFacts,
+        RouteView,
+    )
+    from persistip.strategies import (
+        AddressAllocator,
+        AllocatorFeatures,
+        Announcer,
+        Attract,
+        Batch,
+        Clock,
+        CloudScope,
+        CloudState,
+        Cluster,
+        Datapath,
+        ReactionMode,
+        Withdraw,
+    )
+
+__all__ = [
+    "AddressAllocator",
+    "AddressAttachment",
+    "AddressSpec",
+    "AllocatorFeatures",
+    "Announcement",
+    "Announcer",
+    "AttachedAddress",
+    "AttachmentSpec",
+    "Attract",
+    "BackendError",
+    "Batch",
+    "BugError",
+    "ClassBehaviour",
+    "ClassView",
+    "Clock",
+    "CloudScope",
+    "CloudState",
+    "Cluster",
+    "ClusterRanges",
+    "Condition",
+    "ConditionType",
+    "ConfigError",
+    "ConfigMap",
+    "CreateAttachment",
+    "Damped",
+    "Datapath",
+    "DeleteAttachment",
+    "ExemptEntry",
+    "ForgetPin",
+    "From",
+    "GKEIPRoute",
+    "Gateway",
+    "GatewayClass",
+    "GatewayFacts",
+    "GatewayStatus",
+    "GatewayView",
+    "GuardEntry",
+    "Holder",
+    "How",
+    "Kind",
+    "LabelSelector",
+    "LinkRef",
+    "Listener",
+    "ListenerStatus",
+    "LoadBalancing",
+    "Mode",
+    "Namespace",
+    "Node",
+    "NodeReport",
+    "NodeScope",
+    "NodeState",
+    "NodeStateName",
+    "NodeView",
+    "ObjectKey",
+    "ObjectMeta",
+    "Obstacle",
+    "Operator",
+    "Outcome",
+    "OutcomeState",
+    "OwnershipError",
+    "ParametersRef",
+    "ParentFacts",
+    "ParentRef",
+    "PersistIPError",
+    "Pin",
+    "Pod",
+    "PodLink",
+    "Policy",
+    "ProxyEntry",
+    "PutEntry",
+    "ReactionMode",
+    "ReactionModeName",
+    "Reason",
+    "RecordEvent",
+    "RecordPin",
+    "Reference",
+    "RefusedError",
+    "RejectedError",
+    "Release",
+    "RemoveEntry",
+    "ReplaceAttachment",
+    "ReportClass",
+    "ReportGateway",
+    "ReportNode",
+    "ReportRoute",
+    "Requirement",
+    "RouteEntry",
+    "RouteFacts",
+    "RouteKind",
+    "RouteStatus",
+    "RouteView",
+    "StaleError",
+    "Status",
+    "ThrottledError",
+    "UnavailableError",
+    "Withdraw",
+]
+
+_HOMES = {
+    "persistip.errors": (
+        "BackendError",
+        "BugError",
+        "ConfigError",
+        "OwnershipError",
+        "PersistIPError",
+        "RefusedError",
+        "RejectedError",
+        "StaleError",
+        "ThrottledError",
+        "UnavailableError",
+    ),
+    "persistip.model.actions": (
+        "CreateAttachment",
+        "DeleteAttachment",
+        "ForgetPin",
+        "Outcome",
+        "OutcomeState",
+        "PutEntry",
+        "RecordEvent",
+        "RecordPin",
+        "RemoveEntry",
+        "ReplaceAttachment",
+        "ReportClass",
+        "ReportGateway",
+        "ReportNode",
+        "ReportRoute",
+    ),
+    "persistip.model.address": ("AddressSpec",),
+    "persistip.model.attachment": (
+        "AddressAttachment",
+        "AttachedAddress",
+        "AttachmentSpec",
+        "Damped",
+        "Holder",
+        "How",
+        "NodeReport",
+        "NodeStateName",
+        "Reference",
+        "Release",
+    ),
+    "persistip.model.conditions": ("Condition", "ConditionType", "Reason", "Status"),
+    "persistip.model.entry": (
+        "Announcement",
+        "ExemptEntry",
+        "GuardEntry",
+        "LinkRef",
+        "NodeScope",
+        "NodeState",
+        "Obstacle",
+        "Pin",
+        "PodLink",
+        "ProxyEntry",
+        "RouteEntry",
+    ),
+    "persistip.model.gateway": (
+        "ClassBehaviour",
+        "ConfigMap",
+        "From",
+        "Gateway",
+        "GatewayClass",
+        "GatewayStatus",
+        "Listener",
+        "ListenerStatus",
+        "Mode",
+        "ParametersRef",
+        "RouteKind",
+    ),
+    "persistip.model.keys": ("Kind", "ObjectKey", "ObjectMeta"),
+    "persistip.model.node": ("Namespace", "Node"),
+    "persistip.model.pod": ("Pod",),
+    "persistip.model.route": ("GKEIPRoute", "LoadBalancing", "ParentRef", "ReactionModeName", "RouteStatus"),
+    "persistip.model.selector": ("LabelSelector", "Operator", "Requirement"),
+    "persistip.model.views": (
+        "ClassView",
+        "ClusterRanges",
+        "GatewayFacts",
+        "GatewayView",
+        "NodeView",
+        "ParentFacts",
+        "Policy",
+        "RouteFacts",
+        "RouteView",
+    ),
+    "persistip.strategies": (
+        "AddressAllocator",
+        "AllocatorFeatures",
+        "Announcer",
+        "Attract",
+        "Batch",
+        "Clock",
+        "CloudScope",
+        "CloudState",
+        "Cluster",
+        "Datapath",
+        "ReactionMode",
+        "Withdraw",
+    ),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Load *name* from its home; ``__version__`` is what the installed distribution says."""
+    if name == "__version__":
+        # Reading the metadata costs ten times what all the rest of this import does.
+        from importlib.metadata import version  # noqa: PLC0415
+
+        return version("persistip")
+    if name not in _HOME:
+        message = f"module 'persistip' has no attribute {name!r}"
+        raise AttributeError(message)
+    value: object = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "__version__"])

@@ -1,0 +1,122 @@
+"""
+What holds for every test: a sentence that says what it proves, and prerequisites that cannot fade unseen.
+
+A test marked ``requires("kernel")`` skips with the reason where the kernel cannot be had. Where the environment
+variable PERSISTIP_REQUIRE names that prerequisite (``PERSISTIP_REQUIRE=kernel,userns``), the skip is a failure.
+"""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+import unittest
+from collections.abc import Callable, Mapping
+
+import pytest
+
+hypothesis = pytest.importorskip("hypothesis", reason="the test environment is incomplete: hypothesis is missing")
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=60)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=3000)
+hypothesis.settings.load_profile(os.environ.get("PERSISTIP_HYPOTHESIS", "quick"))
+
+
+# Makes a network namespace and brings its loopback up, as the suites do: the system call alone may succeed where
+# every change afterwards is refused.
+PROBE = """
+import ctypes, fcntl, os, socket, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+uid = int(sys.argv[2])
+if uid:
+    os.setgid(uid); os.setuid(uid)
+if libc.unshare(int(sys.argv[1])):
+    sys.exit(os.strerror(ctypes.get_errno()))
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    fcntl.ioctl(probe, 0x8914, struct.pack("16sh", b"lo", 1))
+"""
+CLONE_NEWNET = 0x40000000
+CLONE_NEWUSER = 0x10000000
+NOBODY = 65534
+
+
+def missing_kernel() -> str | None:
+    """Return why this process may not make network namespaces and change them; None: it may."""
+    try:
+        import pyroute2  # noqa: F401, PLC0415
+    except ImportError as error:
+        return f"pyroute2 cannot be imported ({error})"
+    reason = refused(CLONE_NEWNET, as_user=0)
+    return reason and f"{reason}; run as root, or with `nox -s kernel`, which makes a user namespace"
+
+
+def missing_userns() -> str | None:
+    """Return why an ordinary user may not make a user namespace with a network in it; None: it may."""
+    return refused(CLONE_NEWUSER | CLONE_NEWNET, as_user=NOBODY if os.geteuid() == 0 else 0)
+
+
+def refused(flags: int, *, as_user: int) -> str | None:
+    """Return what the kernel answers to ``unshare(flags)`` in a process of its own; None: it complies."""
+    command = [sys.executable, "-c", PROBE, str(flags), str(as_user)]
+    probe = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return None if probe.returncode == 0 else f"no network namespace: {probe.stderr.strip().splitlines()[-1]}"
+
+
+PREREQUISITES: Mapping[str, Callable[[], str | None]] = {
+    "kernel": functools.cache(missing_kernel),
+    "userns": functools.cache(missing_userns),
+}
+
+
+def demanded() -> frozenset[str]:
+    """Return the prerequisites that must be there, by PERSISTIP_REQUIRE."""
+    return frozenset(name.strip() for name in os.environ.get("PERSISTIP_REQUIRE", "").split(",") if name.strip())
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a prerequisite that nobody knows: a slip in its name would switch the demand off."""
+    if unknown := demanded() - PREREQUISITES.keys():
+        known = ", ".join(sorted(PREREQUISITES))
+        raise pytest.UsageError(f"PERSISTIP_REQUIRE names {', '.join(sorted(unknown))}; known are {known}")
+
+
+def prerequisites(item: pytest.Item) -> list[str]:
+    """Return what *item* requires, outermost mark first."""
+    return [name for mark in reversed(list(item.iter_markers("requires"))) for name in mark.args]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let ``-m kernel`` select what is marked ``requires("kernel")``."""
+    for item in items:
+        for name in prerequisites(item):
+            if name not in PREREQUISITES:
+                raise pytest.UsageError(f"{item.nodeid} requires {name!r}; known are {', '.join(PREREQUISITES)}")
+            item.add_marker(name)
+
+
+def fault_of_docstring(text: str | None) -> str | None:
+    """Return what keeps *text* from being one sentence; None: nothing."""
+    sentence = " ".join((text or "").split())
+    if not sentence:
+        return "has no docstring"
+    if sentence[-1] not in ".?!":
+        return "has a docstring that is no sentence: it ends without a full stop"
+    if re.search(r"[a-z0-9)`][.?!] [A-Z]", sentence):
+        return "has a docstring of more than one sentence"
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail a test that does not say what it proves; skip or fail one whose prerequisite is missing."""
+    if isinstance(item, pytest.Function):
+        # A state machine of hypothesis comes as a class whose one test method is not ours to document.
+        from_unittest = item.cls is not None and issubclass(item.cls, unittest.TestCase)
+        text = item.cls.__doc__ if from_unittest and item.cls.__doc__ else item.function.__doc__
+        if fault := fault_of_docstring(text):
+            pytest.fail(f"{item.name} {fault}; say in one sentence what it proves", pytrace=False)
+    for name in prerequisites(item):
+        if reason := PREREQUISITES[name]():
+            if name in demanded():
+                pytest.fail(f"PERSISTIP_REQUIRE demands {name}: {reason}", pytrace=False)
+            pytest.skip(f"{name}: {reason}")
