@@ -29,7 +29,9 @@ if TYPE_CHECKING:
         UnavailableError,
     )
     from persistip.model.actions import (
+        ClusterAction,
         CreateAttachment,
+        DatapathAction,
         DeleteAttachment,
         ForgetPin,
         Outcome,
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
         ReportNode,
         ReportRoute,
     )
-    from persistip.model.address import AddressSpec
+    from persistip.model.address import AddressSpec, IPAddress, Prefix
     from persistip.model.attachment import (
         AddressAttachment,
         AttachedAddress,
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from persistip.model.conditions import Condition, ConditionType, Reason, Status
     from persistip.model.entry import (
         Announcement,
+        Entry,
         ExemptEntry,
         GuardEntry,
         LinkRef,
@@ -107,9 +110,11 @@ if TYPE_CHECKING:
         Attract,
         Batch,
         Clock,
+        CloudAction,
         CloudScope,
         CloudState,
         Cluster,
+        ClusterObject,
         Datapath,
         ReactionMode,
         Withdraw,
@@ -131,9 +136,12 @@ __all__ = [
     "ClassBehaviour",
     "ClassView",
     "Clock",
+    "CloudAction",
     "CloudScope",
     "CloudState",
     "Cluster",
+    "ClusterAction",
+    "ClusterObject",
     "ClusterRanges",
     "Condition",
     "ConditionType",
@@ -142,7 +150,9 @@ __all__ = [
     "CreateAttachment",
     "Damped",
     "Datapath",
+    "DatapathAction",
     "DeleteAttachment",
+    "Entry",
     "ExemptEntry",
     "ForgetPin",
     "From",
@@ -155,6 +165,7 @@ __all__ = [
     "GuardEntry",
     "Holder",
     "How",
+    "IPAddress",
     "Kind",
     "LabelSelector",
     "LinkRef",
@@ -184,6 +195,7 @@ __all__ = [
     "Pod",
     "PodLink",
     "Policy",
+    "Prefix",
     "ProxyEntry",
     "PutEntry",
     "ReactionMode",
@@ -228,7 +240,9 @@ _HOMES = {
         "UnavailableError",
     ),
     "persistip.model.actions": (
+        "ClusterAction",
         "CreateAttachment",
+        "DatapathAction",
         "DeleteAttachment",
         "ForgetPin",
         "Outcome",
@@ -243,7 +257,7 @@ _HOMES = {
         "ReportNode",
         "ReportRoute",
     ),
-    "persistip.model.address": ("AddressSpec",),
+    "persistip.model.address": ("AddressSpec", "IPAddress", "Prefix"),
     "persistip.model.attachment": (
         "AddressAttachment",
         "AttachedAddress",
@@ -259,6 +273,7 @@ _HOMES = {
     "persistip.model.conditions": ("Condition", "ConditionType", "Reason", "Status"),
     "persistip.model.entry": (
         "Announcement",
+        "Entry",
         "ExemptEntry",
         "GuardEntry",
         "LinkRef",
@@ -306,9 +321,11 @@ _HOMES = {
         "Attract",
         "Batch",
         "Clock",
+        "CloudAction",
         "CloudScope",
         "CloudState",
         "Cluster",
+        "ClusterObject",
         "Datapath",
         "ReactionMode",
         "Withdraw",
