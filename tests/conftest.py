@@ -13,9 +13,11 @@ import sys
 import unittest
 from collections.abc import Callable, Mapping
 
+import hypothesis
 import pytest
 
-hypothesis = pytest.importorskip("hypothesis", reason="the test environment is incomplete: hypothesis is missing")
+pytest_plugins = ["pytester"]
+
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=60)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=3000)
 hypothesis.settings.load_profile(os.environ.get("PERSISTIP_HYPOTHESIS", "quick"))
