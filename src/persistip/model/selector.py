@@ -17,6 +17,13 @@ class Operator(StrEnum):
     DOES_NOT_EXIST = "DoesNotExist"
 
 
+# Before Python 3.12 a plain string is never `in` an Enum.
+_OPERATORS = frozenset(operator.value for operator in Operator)
+
+
+_OPERATORS = frozenset(Operator)
+
+
 @attrs.frozen
 class Requirement:
     """One entry of ``matchExpressions``; ``operator`` is as the user wrote it, so that a wrong one can be named."""
@@ -41,7 +48,7 @@ class Requirement:
 
     def fault(self) -> str | None:
         """Why the API would refuse this requirement, or None."""
-        if self.operator not in Operator:
+        if self.operator not in _OPERATORS:
             return f"operator {self.operator!r} of key {self.key!r} is unknown; use In, NotIn, Exists or DoesNotExist"
         wants_values = self.operator in (Operator.IN, Operator.NOT_IN)
         if wants_values and not self.values:
