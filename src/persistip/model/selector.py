@@ -17,10 +17,6 @@ class Operator(StrEnum):
     DOES_NOT_EXIST = "DoesNotExist"
 
 
-# Before Python 3.12 a plain string is never `in` an Enum.
-_OPERATORS = frozenset(operator.value for operator in Operator)
-
-
 _OPERATORS = frozenset(Operator)
 
 
