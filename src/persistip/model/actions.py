@@ -78,7 +78,7 @@ class ReportClass:
 
 @attrs.frozen(kw_only=True)
 class RecordEvent:
-    """A Kubernetes Event about an object; ``warning`` tells its type, ``action`` is the machine's word for what was done."""
+    """A Kubernetes Event about an object; ``warning`` tells its type, ``action`` is one word for what was done."""
 
     regarding: ObjectKey
     uid: str

@@ -67,7 +67,8 @@ def _why_malformed(value: str) -> str:
     except ValueError:
         return f"{value!r} is not an IPv4 or IPv6 address or CIDR"
     host = value.split("/", maxsplit=1)[0]
-    return f"{value!r} has host bits set; write {masked} for the network or {host}/{masked.max_prefixlen} for the address"
+    single = f"{host}/{masked.max_prefixlen}"
+    return f"{value!r} has host bits set; write {masked} for the network or {single} for the address"
 
 
 def parse_ip(text: str) -> IPAddress | None:

@@ -169,6 +169,4 @@ class AddressAttachment:
         if self.spec.holder is None:
             return False
         report = self.report_of(self.spec.holder.node_name)
-        return (
-            report is not None and report.epoch == self.spec.epoch and report.state == NodeStateName.PROGRAMMED
-        )
+        return report is not None and report.epoch == self.spec.epoch and report.state == NodeStateName.PROGRAMMED

@@ -53,13 +53,14 @@ class ObjectMeta:
     Kubernetes ``metadata``, as far as decisions read it.
 
     ``created_at`` and ``deleted_at`` are seconds since the epoch (Kubernetes keeps whole seconds).
-    ``resource_version`` is opaque to decisions; they only hand it back as a precondition.
+    ``resource_version`` is opaque to decisions, which only hand it back as a precondition; two versions of an object
+    that differ in nothing else are equal, so a change that no decision reads costs none.
     """
 
     name: str
     namespace: str = ""
     uid: str = ""
-    resource_version: str = ""
+    resource_version: str = attrs.field(default="", eq=False)
     generation: int = 0
     created_at: float = 0.0
     deleted_at: float | None = None

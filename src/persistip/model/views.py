@@ -15,7 +15,7 @@ from persistip.model.actions import Outcome
 from persistip.model.address import IPAddress, Prefix
 from persistip.model.attachment import AddressAttachment
 from persistip.model.entry import Entry, NodeState
-from persistip.model.gateway import ConfigMap, DEFAULT_CONTROLLER, Gateway, GatewayClass
+from persistip.model.gateway import DEFAULT_CONTROLLER, ConfigMap, Gateway, GatewayClass
 from persistip.model.keys import ObjectKey
 from persistip.model.node import Namespace, Node
 from persistip.model.pod import Pod
@@ -35,6 +35,8 @@ class Policy:
     """Settings that change decisions, the same on every replica."""
 
     controller_name: str = DEFAULT_CONTROLLER
+    knows_owners: bool = False
+    """Whether the allocator says who owns what; if not, class parameters must list ``allowedAddresses``."""
     sole_controller: bool = True
     """Report parents that do not exist; off beside another controller for the same kinds."""
     damping_seconds: float = 10.0
@@ -152,3 +154,22 @@ class NodeView:
     attachments: tuple[AddressAttachment, ...] = ()
     state: NodeState = NodeState()
     outcomes: Mapping[Entry, Outcome] = attrs.field(factory=dict)
+
+
+class Changes(Protocol):
+    """The shape of ``strategies.Batch``, as far as the catalog reads it."""
+
+    @property
+    def objects(self) -> Mapping[ObjectKey, object | None]:
+        """Latest objects; None: gone."""
+        ...
+
+    @property
+    def unreadable(self) -> Mapping[ObjectKey, str]:
+        """Objects that could not be decoded, and why."""
+        ...
+
+    @property
+    def resynced(self) -> frozenset[str]:
+        """Kinds whose complete list this is."""
+        ...

@@ -1,0 +1,300 @@
+"""
+What is wrong with a route, and what may it claim?
+
+In: one route with its parents.  Out: a Verdict with every fault and, per address, the Gateway that grants it.
+All faults are found; the first in the order of ``conditions.ACCEPTANCE_ORDER`` gives the route its reason. Claims of
+other routes are not looked at here: see ``claims.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from persistip.decide.admission import admitting_listeners, listener_refusal, matching_listeners
+from persistip.decide.parameters import is_ours
+from persistip.decide.pool import Pool, range_conflict, resolve_pool
+from persistip.model.address import Malformed, Prefix, is_overlapping, never_usable, parse_prefix, show
+from persistip.model.attachment import Reference
+from persistip.model.conditions import ACCEPTANCE_ORDER, Reason
+from persistip.model.gateway import Mode
+from persistip.model.keys import DOMAIN
+from persistip.model.route import DEFAULT_NETWORK, GATEWAY_GROUP, GKEIPRoute, ParentRef, ReactionModeName
+from persistip.model.views import Admits, ClusterRanges, GatewayFacts, ParentFacts, Policy, RouteFacts
+
+MAX_ADDRESSES = 16
+MAX_PARENTS = 32
+
+HOLD = f"{DOMAIN}/hold"
+PREFER = f"{DOMAIN}/prefer"
+FAILBACK = f"{DOMAIN}/failback"
+REACTION_MODE = f"{DOMAIN}/reaction-mode"
+_MODES = frozenset(ReactionModeName)
+_ANNOTATION_VALUES = {HOLD: frozenset({"true", "false"}), FAILBACK: frozenset({"never"})}
+_FREE_ANNOTATIONS = frozenset({PREFER, REACTION_MODE})
+
+
+@attrs.frozen(kw_only=True)
+class Fault:
+    """
+    One thing wrong. ``path`` is the field.
+
+    ``is_live``: a fact that others can change. Such a fault refuses new claims only; any other withdraws.
+    """
+
+    reason: Reason
+    path: str
+    message: str
+    is_live: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+@attrs.frozen(kw_only=True)
+class Claim:
+    """A prefix that the route may use, through this Gateway."""
+
+    prefix: Prefix
+    gateway: Reference
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """``is_ours`` False: the route is another controller's, and nothing is written to it."""
+
+    is_ours: bool
+    faults: tuple[Fault, ...] = ()
+    claims: tuple[Claim, ...] = ()
+
+    @property
+    def is_accepted(self) -> bool:
+        """No fault at all."""
+        return self.is_ours and not self.faults
+
+    @property
+    def is_refused(self) -> bool:
+        """A fault of the route's own spec or permissions: what is attached is withdrawn."""
+        return not self.is_ours or any(not fault.is_live for fault in self.faults)
+
+    @property
+    def reason(self) -> Reason:
+        """The reason of the Accepted condition."""
+        return self.faults[0].reason if self.faults else Reason.ACCEPTED
+
+    @property
+    def message(self) -> str:
+        """Every fault, in order."""
+        return "; ".join(str(fault) for fault in self.faults)
+
+    def with_faults(self, *faults: Fault) -> Verdict:
+        """The same verdict with more faults, in the order of the reasons."""
+        return attrs.evolve(self, faults=_in_order((*self.faults, *faults)))
+
+
+def _in_order(faults: tuple[Fault, ...] | list[Fault]) -> tuple[Fault, ...]:
+    return tuple(sorted(faults, key=lambda fault: (ACCEPTANCE_ORDER.index(fault.reason), fault.path, fault.message)))
+
+
+def find_verdict(facts: RouteFacts, ranges: ClusterRanges, modes: Mapping[str, Admits], policy: Policy) -> Verdict:
+    """Judge a route by itself and its parents; *modes* are the reaction modes that this process knows."""
+    route = facts.route
+    if not _is_ours(facts, policy):
+        return Verdict(is_ours=False)
+    faults = [*_selector_faults(route), *_value_faults(route), *_annotation_faults(route, modes)]
+    pools, parent_faults = _resolve_parents(facts, ranges, policy)
+    faults += parent_faults
+    claims, address_faults = _resolve_addresses(route, pools, ranges)
+    faults += address_faults
+    return Verdict(is_ours=True, faults=_in_order(faults), claims=claims)
+
+
+def _is_ours(facts: RouteFacts, policy: Policy) -> bool:
+    """Touch a route only if every parent that exists is of our class, or it has our attachment."""
+    if facts.attachment is not None:
+        return True
+    present = [parent.gateway for parent in facts.parents if parent.gateway is not None]
+    if not present:
+        return policy.sole_controller
+    return all(is_ours(gateway, policy) for gateway in present)
+
+
+def _selector_faults(route: GKEIPRoute) -> list[Fault]:
+    if route.pod_selector.is_empty:
+        said = "is empty and would match every Pod of the namespace; name at least one label"
+        return [Fault(reason=Reason.INVALID_SELECTOR, path="spec.podSelector", message=said)]
+    why = route.pod_selector.fault()
+    return [Fault(reason=Reason.INVALID_SELECTOR, path="spec.podSelector", message=why)] if why else []
+
+
+def _value_faults(route: GKEIPRoute) -> list[Fault]:
+    """Fields that the standard classes do not know, and limits."""
+
+    def fault(path: str, message: str) -> Fault:
+        return Fault(reason=Reason.UNSUPPORTED_VALUE, path=path, message=message)
+
+    faults = []
+    if route.reaction_mode not in _MODES:
+        faults.append(fault("spec.reactionMode", f"{route.reaction_mode!r} is unknown; use ReadyCondition or Exists"))
+    if route.node_selector is not None:
+        faults.append(fault("spec.nodeSelector", "is for the fast classes only; remove it"))
+    if route.load_balancing is not None:
+        faults.append(fault("spec.loadBalancing", "is for the load-balancing classes only; remove it"))
+    if len(route.addresses) > MAX_ADDRESSES:
+        said = f"has {len(route.addresses)} entries, at most {MAX_ADDRESSES} are allowed; use more routes"
+        faults.append(fault("spec.addresses", said))
+    if len(route.parent_refs) > MAX_PARENTS:
+        said = f"has {len(route.parent_refs)} entries, at most {MAX_PARENTS} are allowed"
+        faults.append(fault("spec.parentRefs", said))
+    if route.network_name != DEFAULT_NETWORK:
+        said = f"{route.network!r}: only the default network is supported by this version; leave it out"
+        faults.append(Fault(reason=Reason.UNSUPPORTED_NETWORK, path="spec.network", message=said))
+    return faults
+
+
+def _annotation_faults(route: GKEIPRoute, modes: Mapping[str, Admits]) -> list[Fault]:
+    """An unknown key or value of ours is refused with a sentence: ignored, it would look as if it worked."""
+    faults = []
+    for key, value in sorted(route.meta.annotations.items()):
+        if not key.startswith(f"{DOMAIN}/"):
+            continue
+        path = f"metadata.annotations[{key}]"
+        known = _ANNOTATION_VALUES.get(key)
+        if known is not None and value not in known:
+            said = f"{value!r} is unknown; use {' or '.join(sorted(known))}"
+            faults.append(Fault(reason=Reason.UNSUPPORTED_VALUE, path=path, message=said))
+        elif known is None and key not in _FREE_ANNOTATIONS:
+            known_keys = ", ".join(sorted({*_ANNOTATION_VALUES, *_FREE_ANNOTATIONS}))
+            said = f"is unknown; known are {known_keys}"
+            faults.append(Fault(reason=Reason.UNSUPPORTED_VALUE, path=path, message=said))
+        elif key == REACTION_MODE and value not in modes:
+            said = f"reaction mode {value!r} is not plugged in; known are {', '.join(sorted(modes))}"
+            faults.append(Fault(reason=Reason.UNSUPPORTED_VALUE, path=path, message=said))
+    return faults
+
+
+@attrs.frozen
+class _Granting:
+    """A parent that remains: its pool, and the Gateway to name in the attachment."""
+
+    pool: Pool
+    gateway: Reference
+    mode: Mode
+    external: bool
+
+
+def _resolve_parents(
+    facts: RouteFacts, ranges: ClusterRanges, policy: Policy
+) -> tuple[tuple[_Granting, ...], list[Fault]]:
+    """A parent that fails is listed; the route is refused for it only if no parent remains."""
+    if not facts.parents:
+        said = "is empty; name the Gateway whose addresses the route claims"
+        return (), [Fault(reason=Reason.MISSING_PARENT, path="spec.parentRefs", message=said)]
+    granting: list[_Granting] = []
+    faults: list[Fault] = []
+    for index, parent in enumerate(facts.parents):
+        found = _resolve_parent(f"spec.parentRefs[{index}]", parent, facts, ranges, policy)
+        if isinstance(found, Fault):
+            faults.append(found)
+        else:
+            granting.append(found)
+    if not granting:
+        return (), faults
+    if len({(parent.mode, parent.external) for parent in granting}) > 1:
+        said = "the Gateways are of different classes; a route's parents must be of one class"
+        return tuple(granting), [Fault(reason=Reason.UNSUPPORTED_VALUE, path="spec.parentRefs", message=said)]
+    if granting[0].external and facts.route.allow_global_access:
+        said = "is for internal addresses only; remove it"
+        return tuple(granting), [Fault(reason=Reason.UNSUPPORTED_VALUE, path="spec.allowGlobalAccess", message=said)]
+    return tuple(granting), []
+
+
+def _resolve_parent(
+    path: str, parent: ParentFacts, facts: RouteFacts, ranges: ClusterRanges, policy: Policy
+) -> _Granting | Fault:
+    ref, route = parent.ref, facts.route
+    if parent.gateway is None:
+        return _no_match(path, ref, route)
+    gateway = parent.gateway.gateway
+    where = f"Gateway {gateway.meta.namespace}/{gateway.meta.name}"
+    matching = matching_listeners(gateway, ref)
+    if not matching:
+        wanted = " and ".join(
+            part
+            for part in (ref.section_name and f"section {ref.section_name!r}", ref.port and f"port {ref.port}")
+            if part
+        )
+        return Fault(reason=Reason.NO_MATCHING_PARENT, path=path, message=f"{where} has no listener with {wanted}")
+    pool = resolve_pool(parent.gateway, ranges, policy)
+    if pool.refusal is not None or pool.rules is None:
+        said = f"{where} is not accepted: {pool.refusal[1] if pool.refusal else 'its class is unknown'}"
+        return Fault(reason=Reason.PARENT_NOT_ACCEPTED, path=path, message=said)
+    if not admitting_listeners(gateway, pool, ref, route.meta.namespace, facts.namespace):
+        return Fault(
+            reason=Reason.NOT_ALLOWED_BY_LISTENERS,
+            path=path,
+            message=_why_not_allowed(facts, gateway_facts=parent.gateway, ref=ref),
+        )
+    reference = Reference(namespace=gateway.meta.namespace, name=gateway.meta.name, uid=gateway.meta.uid)
+    return _Granting(pool, reference, pool.rules.behaviour.mode, pool.rules.behaviour.external)
+
+
+def _no_match(path: str, ref: ParentRef, route: GKEIPRoute) -> Fault:
+    if ref.kind != "Gateway" or ref.group != GATEWAY_GROUP:
+        said = f"{ref.group}/{ref.kind} is not supported; name a Gateway of {GATEWAY_GROUP}"
+        return Fault(reason=Reason.NO_MATCHING_PARENT, path=path, message=said)
+    where = f"{ref.namespace or route.meta.namespace}/{ref.name}"
+    said = f"there is no Gateway {where}; create it or correct the name or namespace"
+    return Fault(reason=Reason.NO_MATCHING_PARENT, path=path, message=said)
+
+
+def _why_not_allowed(facts: RouteFacts, *, gateway_facts: GatewayFacts, ref: ParentRef) -> str:
+    gateway = gateway_facts.gateway
+    whys = [
+        listener_refusal(listener, gateway, facts.route.meta.namespace, facts.namespace)
+        or f"listener {listener.name!r} is not valid"
+        for listener in matching_listeners(gateway, ref)
+    ]
+    return f"Gateway {gateway.meta.namespace}/{gateway.meta.name} does not admit the route: " + "; ".join(whys)
+
+
+def _resolve_addresses(
+    route: GKEIPRoute, granting: tuple[_Granting, ...], ranges: ClusterRanges
+) -> tuple[tuple[Claim, ...], list[Fault]]:
+    claims: list[Claim] = []
+    faults: list[Fault] = []
+    if not route.addresses:
+        said = "is empty; list at least one address"
+        faults.append(Fault(reason=Reason.UNSUPPORTED_VALUE, path="spec.addresses", message=said))
+    for index, spec in enumerate(route.addresses):
+        path = f"spec.addresses[{index}].value"
+        prefix = parse_prefix(spec)
+        if isinstance(prefix, Malformed):
+            faults.append(Fault(reason=Reason.UNSUPPORTED_ADDRESS, path=path, message=prefix.message))
+        elif why := never_usable(prefix) or range_conflict(prefix, ranges):
+            faults.append(Fault(reason=Reason.UNSUPPORTED_ADDRESS, path=path, message=why))
+        elif any(is_overlapping(prefix, claim.prefix) for claim in claims):
+            said = f"{show(prefix)} overlaps another address of this route"
+            faults.append(Fault(reason=Reason.UNSUPPORTED_VALUE, path=path, message=said))
+        elif granting:
+            parent = next((parent for parent in granting if parent.pool.contains(prefix)), None)
+            if parent is None:
+                faults.append(
+                    Fault(reason=Reason.ADDRESS_NOT_IN_POOL, path=path, message=_not_in_pool(prefix, granting))
+                )
+            else:
+                claims.append(Claim(prefix=prefix, gateway=parent.gateway))
+    return tuple(claims), faults
+
+
+def _not_in_pool(prefix: Prefix, granting: tuple[_Granting, ...]) -> str:
+    names = ", ".join(f"{parent.gateway.namespace}/{parent.gateway.name}" for parent in granting)
+    pool = ", ".join(show(entry.prefix) for parent in granting for entry in parent.pool.usable)
+    return f"{show(prefix)} is not in the pool of Gateway {names} (usable: {pool})"
+
+
+def claimed_prefixes(route: GKEIPRoute) -> tuple[Prefix, ...]:
+    """The prefixes that a route's spec names, well-formed ones only; what an index of claims is built from."""
+    parsed = (parse_prefix(spec) for spec in route.addresses)
+    return tuple(prefix for prefix in parsed if not isinstance(prefix, Malformed))

@@ -1,0 +1,293 @@
+"""
+Which keys does a change touch, and what is the view of a key?
+
+In: batches of latest objects.  Out: the keys to plan again, and on demand the view of one key. The catalog keeps the
+objects and the indexes that make one event cost what it touches; it decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from persistip.decide.acceptance import claimed_prefixes
+from persistip.decide.reach import Reach, is_status_only, nodes_of, parents, pod_names, pod_uids, ranges_of
+from persistip.model.actions import Outcome
+from persistip.model.attachment import AddressAttachment
+from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
+from persistip.model.keys import Kind, ObjectKey, attachment_name
+from persistip.model.node import Namespace, Node
+from persistip.model.pod import Pod
+from persistip.model.route import GKEIPRoute
+from persistip.model.views import (
+    Admits,
+    Changes,
+    ClassView,
+    ClusterRanges,
+    GatewayFacts,
+    GatewayView,
+    ParentFacts,
+    Policy,
+    RouteFacts,
+    RouteView,
+)
+
+Planned = RouteView | GatewayView | ClassView
+
+
+class Catalog:
+    """All that one process knows of the cluster. Not thread-safe; every call is quick."""
+
+    def __init__(self, policy: Policy, modes: Mapping[str, Admits]) -> None:
+        self.policy = policy
+        self.modes = modes
+        self.objects: dict[ObjectKey, object] = {}
+        self._unreadable: dict[ObjectKey, str] = {}
+        self._reach = Reach(self.objects)
+        self._watched: dict[ObjectKey, str] = {}
+        self._written: dict[ObjectKey, AddressAttachment] = {}
+        self._ranges: ClusterRanges | None = None
+
+    # ------------------------------------------------------------------ what changes
+
+    def update(self, batch: Changes) -> frozenset[ObjectKey]:
+        """Take a batch in; the keys whose plans may differ now."""
+        touched: set[ObjectKey] = set()
+        for kind in batch.resynced:
+            for key in self._reach.of_kind.get(kind, set()) - batch.objects.keys() - batch.unreadable.keys():
+                self._forget(key)
+                touched |= self._put(key, None)
+        for key, found in batch.objects.items():
+            if isinstance(found, AddressAttachment):
+                self._watched[key] = found.meta.resource_version
+                if any(address.pending for address in found.spec.addresses):
+                    touched.add(found.route_key)  # a claim may be granted once the watch has delivered it
+                if not self._is_newer(key, found):
+                    touched.add(found.route_key)
+                    continue
+            elif key.kind is Kind.ATTACHMENT and found is None:
+                self._forget(key)
+            touched |= self._put(key, found)
+        for key, why in batch.unreadable.items():
+            if self._unreadable.get(key) != why:
+                self._unreadable[key] = why
+                touched |= self._keys_of(key)
+        return frozenset(touched)
+
+    def _forget(self, key: ObjectKey) -> None:
+        self._watched.pop(key, None)
+        self._written.pop(key, None)
+
+    def absorb(self, written: AddressAttachment) -> frozenset[ObjectKey]:
+        """
+        Take in the object that our own write returned: a view never predates our own writes.
+
+        Until the watch has delivered that version too, older ones that it still delivers are passed over.
+        """
+        if not self._is_newer(written.key, written):
+            return frozenset()
+        self._written[written.key] = written
+        return frozenset(self._put(written.key, written))
+
+    def _is_newer(self, key: ObjectKey, found: AddressAttachment) -> bool:
+        """Whether *found* is at least as new as our own last write of the object."""
+        written = self._written.get(key)
+        if written is None or written.meta.uid != found.meta.uid:
+            self._written.pop(key, None)
+            return True
+        if _version(found) < _version(written):
+            return False
+        del self._written[key]
+        return True
+
+    def _put(self, key: ObjectKey, found: object | None) -> set[ObjectKey]:
+        old = self.objects.get(key)
+        touched: set[ObjectKey] = set()
+        if self._unreadable.pop(key, None) is not None:
+            touched |= self._keys_of(key)
+        if old == found or is_status_only(old, found):
+            if found is not None:
+                self.objects[key] = found  # the same to every other decision
+            return touched if old == found else touched | {key}
+        if old is not None:
+            touched |= self._reach.touched_by(key, old)
+            self._reach.index(key, old, present=False)
+            del self.objects[key]
+        if found is not None:
+            self.objects[key] = found
+            self._reach.index(key, found, present=True)
+            touched |= self._reach.touched_by(key, found)
+        before, after = (ranges_of(each) if isinstance(each, Node) else frozenset() for each in (old, found))
+        if before != after:
+            self._ranges = None
+            touched |= self._reach.touched_by_ranges(before ^ after)
+        return touched
+
+    def _keys_of(self, key: ObjectKey) -> set[ObjectKey]:
+        if key.kind in (Kind.ROUTE, Kind.GATEWAY, Kind.GATEWAY_CLASS):
+            return {key}
+        known = self.objects.get(key)
+        return set() if known is None else self._reach.touched_by(key, known)
+
+    # ------------------------------------------------------------------ views
+
+    def keys(self) -> frozenset[ObjectKey]:
+        """Every key that has a plan: routes, attachments' routes, Gateways, classes."""
+        kinds = (Kind.ROUTE, Kind.GATEWAY, Kind.GATEWAY_CLASS)
+        planned = set[ObjectKey]().union(*(self._reach.of_kind.get(kind, set()) for kind in kinds))
+        return frozenset(planned | {route for route, keys in self._reach.attachments_of.items() if keys})
+
+    def view(self, key: ObjectKey, now: float, outcomes: Mapping[str, Outcome] | None = None) -> Planned:
+        """Everything that the decision about *key* may look at."""
+        match key.kind:
+            case Kind.GATEWAY:
+                return self._gateway_view(key, now)
+            case Kind.GATEWAY_CLASS:
+                found = self.objects.get(key)
+                gateway_class = found if isinstance(found, GatewayClass) else None
+                return ClassView(
+                    key=key,
+                    now=now,
+                    gateway_class=gateway_class,
+                    parameters=self._parameters(gateway_class),
+                    policy=self.policy,
+                )
+            case _:
+                return self._route_view(key, now, outcomes or {})
+
+    def _gateway_view(self, key: ObjectKey, now: float) -> GatewayView:
+        routes = sorted(self._reach.routes_of_gateway.get(key, set()))
+        return GatewayView(
+            key=key,
+            now=now,
+            facts=self._gateway_facts(key),
+            routes=tuple(facts for route in routes if (facts := self._route_facts(route)) is not None),
+            ranges=self.ranges,
+            policy=self.policy,
+        )
+
+    def _route_view(self, key: ObjectKey, now: float, outcomes: Mapping[str, Outcome]) -> RouteView:
+        facts = self._route_facts(key)
+        attachment = self._attachment_of(key)
+        pods = self._pods_for(facts, attachment)
+        names = {pod.node_name for pod in pods} | (nodes_of(attachment) if attachment is not None else set())
+        nodes = {name: node for name in sorted(names) if (node := self._node(name)) is not None}
+        is_watched = attachment is not None and self._is_watched(attachment)
+        return RouteView(
+            key=key,
+            now=now,
+            facts=facts,
+            unreadable=self._unreadable.get(key) or self._unreadable.get(_attachment_key(key)),
+            attachment=attachment,
+            attachment_is_watched=is_watched,
+            rivals=self._rivals(facts),
+            overlapping=self._overlapping(facts, attachment),
+            pods=pods,
+            nodes=nodes,
+            ranges=self.ranges,
+            modes=self.modes,
+            outcomes=outcomes,
+            policy=self.policy,
+        )
+
+    @property
+    def ranges(self) -> ClusterRanges:
+        """The nodes' IPs and Pod ranges, of all nodes."""
+        if self._ranges is None:
+            found = (self.objects[key] for key in sorted(self._reach.of_kind.get(Kind.NODE, set())))
+            nodes = [node for node in found if isinstance(node, Node)]
+            self._ranges = ClusterRanges(
+                node_ips={ip: node.meta.name for node in nodes for ip in node.ips},
+                pod_cidrs=tuple(dict.fromkeys(cidr for node in nodes for cidr in node.pod_cidrs)),
+            )
+        return self._ranges
+
+    def _route_facts(self, key: ObjectKey) -> RouteFacts | None:
+        route = self.objects.get(key)
+        if not isinstance(route, GKEIPRoute):
+            return None
+        namespace = self.objects.get(ObjectKey(Kind.NAMESPACE, "", route.meta.namespace))
+        return RouteFacts(
+            route=route,
+            namespace=namespace if isinstance(namespace, Namespace) else None,
+            parents=tuple(
+                ParentFacts(ref=ref, gateway=self._gateway_facts(parent))
+                for ref, parent in zip(route.parent_refs, parents(route), strict=True)
+            ),
+            attachment=self._attachment_of(key),
+        )
+
+    def _gateway_facts(self, key: ObjectKey) -> GatewayFacts | None:
+        gateway = self.objects.get(key)
+        if not isinstance(gateway, Gateway):
+            return None
+        found = self.objects.get(ObjectKey(Kind.GATEWAY_CLASS, "", gateway.class_name))
+        gateway_class = found if isinstance(found, GatewayClass) else None
+        return GatewayFacts(gateway=gateway, gateway_class=gateway_class, parameters=self._parameters(gateway_class))
+
+    def _parameters(self, gateway_class: GatewayClass | None) -> ConfigMap | None:
+        if gateway_class is None or gateway_class.parameters_ref is None:
+            return None
+        ref = gateway_class.parameters_ref
+        found = self.objects.get(ObjectKey(Kind.CONFIG_MAP, ref.namespace, ref.name))
+        return found if isinstance(found, ConfigMap) else None
+
+    def _node(self, name: str) -> Node | None:
+        found = self.objects.get(ObjectKey(Kind.NODE, "", name))
+        return found if isinstance(found, Node) else None
+
+    def _attachment_of(self, route: ObjectKey) -> AddressAttachment | None:
+        for key in sorted(self._reach.attachments_of.get(route, set())):
+            found = self.objects[key]
+            if isinstance(found, AddressAttachment):
+                return found
+        return None
+
+    def _is_watched(self, attachment: AddressAttachment) -> bool:
+        return self._watched.get(attachment.key) == attachment.meta.resource_version
+
+    def _pods_for(self, facts: RouteFacts | None, attachment: AddressAttachment | None) -> tuple[Pod, ...]:
+        pods: dict[str, Pod] = {}
+        if facts is not None:
+            pods = {pod.meta.uid: pod for pod in self._reach.pods.matching(facts.route)}
+        if attachment is not None:
+            namespace = attachment.spec.route.namespace
+            for name in pod_names(attachment):
+                pod = self.objects.get(ObjectKey(Kind.POD, namespace, name))
+                if isinstance(pod, Pod) and pod.meta.uid in pod_uids(attachment):
+                    pods.setdefault(pod.meta.uid, pod)
+        return tuple(sorted(pods.values(), key=lambda pod: pod.meta.name))
+
+    def _rivals(self, facts: RouteFacts | None) -> tuple[RouteFacts, ...]:
+        """Routes that overlap this one, directly or by way of others."""
+        if facts is None:
+            return ()
+        found: dict[ObjectKey, RouteFacts] = {facts.route.key: facts}
+        waiting = [facts]
+        while waiting:
+            prefixes = claimed_prefixes(waiting.pop().route)
+            for key in self._reach.claims.overlapping_any(prefixes) - found.keys():
+                rival = self._route_facts(key)
+                if rival is not None:
+                    found[key] = rival
+                    waiting.append(rival)
+        return tuple(found[key] for key in sorted(found) if key != facts.route.key)
+
+    def _overlapping(
+        self, facts: RouteFacts | None, attachment: AddressAttachment | None
+    ) -> tuple[AddressAttachment, ...]:
+        if facts is None:
+            return ()
+        keys = self._reach.attached.overlapping_any(claimed_prefixes(facts.route))
+        if attachment is not None:
+            keys.discard(attachment.key)
+        found = (self.objects[key] for key in sorted(keys))
+        return tuple(each for each in found if isinstance(each, AddressAttachment))
+
+
+def _version(found: AddressAttachment) -> int:
+    """Kubernetes promises that resource versions of one resource can be compared as numbers (KEP-5504)."""
+    return int(found.meta.resource_version)
+
+
+def _attachment_key(route: ObjectKey) -> ObjectKey:
+    return ObjectKey(Kind.ATTACHMENT, "", attachment_name(route.namespace, route.name))

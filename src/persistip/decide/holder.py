@@ -1,0 +1,205 @@
+"""
+Which Pod holds a route's addresses?
+
+In: a route, its candidates, the present attachment.  Out: a Choice.
+The rule is GKE's: among the Pods that the reaction mode admits, the newest wins. The annotations ``prefer``,
+``failback`` and ``hold`` bend it, and damping keeps a flapping Pod from taking the addresses back at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from persistip.decide.acceptance import FAILBACK, HOLD, PREFER, REACTION_MODE
+from persistip.model.attachment import AddressAttachment, Damped, Holder
+from persistip.model.node import Node
+from persistip.model.pod import Pod
+from persistip.model.route import GKEIPRoute
+from persistip.model.views import Admits, RouteView
+
+LACKS_IP = "has no IP of every family yet"
+
+
+@attrs.frozen(kw_only=True)
+class Choice:
+    """
+    The Pod that should hold the addresses, or None.
+
+    ``refused`` counts the matching Pods by why they were not chosen. ``awaits_ip``: the Pod is chosen, but nothing
+    can be programmed until it has an IP of every family. ``recheck_at``: when time alone may change the choice.
+    """
+
+    pod: Pod | None = None
+    rule: str = ""
+    matched: int = 0
+    refused: tuple[tuple[str, int], ...] = ()
+    awaits_ip: bool = False
+    recheck_at: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Candidates:
+    """The Pods of a route, sorted by what they may do."""
+
+    eligible: tuple[Pod, ...]
+    without_ip: tuple[Pod, ...]
+    refused: tuple[tuple[str, int], ...]
+    matched: int
+
+
+def mode_of(route: GKEIPRoute, modes: Mapping[str, Admits]) -> Admits | None:
+    """The reaction mode in force: the plugged-in one of the annotation, else the one of the spec."""
+    return modes.get(route.meta.annotations.get(REACTION_MODE, route.reaction_mode))
+
+
+def pod_refusal(pod: Pod, nodes: Mapping[str, Node], mode: Admits) -> str | None:
+    """Why *pod* may not hold addresses, apart from a missing IP; the end of the sentence "Pod x …"."""
+    if pod.is_finished:
+        return f"is {pod.phase}"
+    if pod.meta.is_terminating:
+        return "is terminating"
+    if pod.host_network:
+        return "uses the host network"
+    if why := mode.refusal(pod):
+        return why
+    if not pod.node_name:
+        return "is not scheduled"
+    if pod.node_name not in nodes:
+        return "is on a Node that does not exist"
+    if nodes[pod.node_name].out_of_service:
+        return "is on a Node that is out of service"
+    return None
+
+
+def find_candidates(
+    route: GKEIPRoute, pods: Iterable[Pod], nodes: Mapping[str, Node], mode: Admits, families: frozenset[int]
+) -> Candidates:
+    """Sort the Pods that the route's selector matches."""
+    eligible: list[Pod] = []
+    without_ip: list[Pod] = []
+    refused: Counter[str] = Counter()
+    matched = 0
+    for pod in pods:
+        if pod.meta.namespace != route.meta.namespace or not route.pod_selector.matches(pod.meta.labels):
+            continue
+        matched += 1
+        if why := pod_refusal(pod, nodes, mode):
+            refused[why] += 1
+        elif len(pod.ips_of(families)) < len(families):
+            without_ip.append(pod)
+            refused[LACKS_IP] += 1
+        else:
+            eligible.append(pod)
+    return Candidates(
+        eligible=tuple(eligible),
+        without_ip=tuple(without_ip),
+        refused=tuple(sorted(refused.items())),
+        matched=matched,
+    )
+
+
+def present_uid(route: GKEIPRoute, attachment: AddressAttachment | None) -> str | None:
+    """UID of the Pod that holds now, for this very route object."""
+    if attachment is None or attachment.spec.holder is None or attachment.spec.route.uid != route.meta.uid:
+        return None
+    return attachment.spec.holder.pod_uid
+
+
+def select_holder(view: RouteView, families: frozenset[int]) -> Choice:
+    """
+    Pick the Pod.
+
+    Equal ages go to the present holder, else to the smaller name: two controllers that see the same cluster must
+    name the same Pod, or the address would flap between nodes.
+    """
+    if view.facts is None or (mode := mode_of(view.facts.route, view.modes)) is None:
+        return Choice()
+    route = view.facts.route
+    found = find_candidates(route, view.pods, view.nodes, mode, families)
+    present = present_uid(route, view.attachment)
+    base = Choice(matched=found.matched, refused=found.refused)
+
+    if route.meta.annotations.get(HOLD) == "true" and present is not None:
+        held = next((pod for pod in view.pods if pod.meta.uid == present and not pod.is_finished), None)
+        return attrs.evolve(base, pod=held, rule="held by annotation")
+    if found.eligible:
+        return _among(found.eligible, route, present, view, base)
+    if (lingering := _lingering(view, present, mode)) is not None:
+        return attrs.evolve(base, pod=lingering, rule="the terminating holder, nobody else being eligible")
+    if found.without_ip:
+        chosen = _newest(found.without_ip, present)
+        return attrs.evolve(base, pod=chosen, awaits_ip=True, rule="newest, waiting for its IP")
+    return base
+
+
+def _among(eligible: tuple[Pod, ...], route: GKEIPRoute, present: str | None, view: RouteView, base: Choice) -> Choice:
+    holder = next((pod for pod in eligible if pod.meta.uid == present), None)
+    preferred = route.meta.annotations.get(PREFER)
+    if chosen := next((pod for pod in eligible if pod.meta.name == preferred), None):
+        return attrs.evolve(base, pod=chosen, rule="preferred by annotation")
+    if holder is not None and route.meta.annotations.get(FAILBACK) == "never":
+        return attrs.evolve(base, pod=holder, rule="the present holder, failback being off")
+    newest = _newest(eligible, present)
+    damped = view.attachment.spec.damped if view.attachment is not None else None
+    if holder is not None and damped is not None and newest.meta.uid == damped.pod_uid:
+        until = damping_ends(newest, damped, view.policy.damping_seconds)
+        if view.now < until:
+            others = tuple(pod for pod in eligible if pod.meta.uid != damped.pod_uid)
+            return attrs.evolve(
+                base, pod=_newest(others, present), rule="newest but for a Pod that was not Ready", recheck_at=until
+            )
+    return attrs.evolve(base, pod=newest, rule="newest")
+
+
+def damping_ends(pod: Pod, damped: Damped, damping_seconds: float) -> float:
+    """When *pod* has been Ready for long enough to take the addresses back."""
+    return max(damped.until_at, pod.ready_at + damping_seconds)
+
+
+def _newest(pods: tuple[Pod, ...], present: str | None) -> Pod:
+    age = max(pod.meta.created_at for pod in pods)
+    same_age = [pod for pod in pods if pod.meta.created_at == age]
+    return min(same_age, key=lambda pod: (pod.meta.uid != present, pod.meta.name))
+
+
+def _lingering(view: RouteView, present: str | None, mode: Admits) -> Pod | None:
+    """A terminating holder that its mode still admits: a StatefulSet's replacement does not exist yet."""
+    pod = next((pod for pod in view.pods if pod.meta.uid == present), None)
+    if pod is None or not pod.meta.is_terminating or pod.is_finished or mode.refusal(pod) is not None:
+        return None
+    node = view.nodes.get(pod.node_name)
+    return pod if node is not None and not node.out_of_service else None
+
+
+def is_delivering(view: RouteView, pod_uid: str, families: frozenset[int]) -> bool:
+    """
+    Whether a former holder can still use what arrives for it.
+
+    Alive and still a candidate, or terminating but Ready; deselected, unready or gone it can not.
+    """
+    if view.facts is None or (mode := mode_of(view.facts.route, view.modes)) is None:
+        return False
+    route = view.facts.route
+    pod = next((pod for pod in view.pods if pod.meta.uid == pod_uid), None)
+    if pod is None or not route.pod_selector.matches(pod.meta.labels):
+        return False
+    if pod.meta.is_terminating:
+        return pod.ready and not pod.is_finished and pod.node_name in view.nodes
+    return pod_refusal(pod, view.nodes, mode) is None and len(pod.ips_of(families)) == len(families)
+
+
+def to_holder(pod: Pod, nodes: Mapping[str, Node], families: frozenset[int]) -> Holder | None:
+    """What the attachment says of the chosen Pod; None when its Node is not known."""
+    node = nodes.get(pod.node_name)
+    if node is None:
+        return None
+    return Holder(
+        pod_name=pod.meta.name,
+        pod_uid=pod.meta.uid,
+        pod_ips=pod.ips_of(families),
+        node_name=node.meta.name,
+        node_uid=node.meta.uid,
+    )

@@ -1,0 +1,97 @@
+"""
+What does a GatewayClass allow?
+
+In: the class and the ConfigMap that its ``parametersRef`` names.  Out: a ClassRules, or the sentences that say what is
+wrong with it. The keys are ``allowedAddresses`` and ``allowedNamespaces``, values separated by white space or commas.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+
+import attrs
+
+from persistip.model.address import Prefix
+from persistip.model.gateway import CLASSES, ClassBehaviour, ConfigMap, GatewayClass, Mode
+from persistip.model.views import GatewayFacts, Policy
+
+_KEYS = frozenset({"allowedAddresses", "allowedNamespaces", "podAddress"})
+_POD_ADDRESS = frozenset({"app", "configure", "nat"})
+
+
+@attrs.frozen(kw_only=True)
+class ClassRules:
+    """The behaviour behind a class name and its parameters; ``allowed_namespaces`` None: all."""
+
+    behaviour: ClassBehaviour
+    allowed_addresses: tuple[Prefix, ...] = ()
+    allowed_namespaces: frozenset[str] | None = None
+    pod_address: str = "app"
+    faults: tuple[str, ...] = ()
+
+
+def is_ours(facts: GatewayFacts, policy: Policy) -> bool:
+    """Whether the Gateway's class names our controller; an absent class belongs to nobody."""
+    return facts.gateway_class is not None and facts.gateway_class.controller_name == policy.controller_name
+
+
+def class_rules(gateway_class: GatewayClass, parameters: ConfigMap | None) -> ClassRules | None:
+    """
+    Read a class; None for a name that stands for no behaviour.
+
+    Parameters that cannot be read are faults of the class, and nothing in them is used: a typing error must not
+    widen what tenants may claim.
+    """
+    behaviour = CLASSES.get(gateway_class.meta.name)
+    if behaviour is None:
+        return None
+    ref = gateway_class.parameters_ref
+    if ref is None:
+        return ClassRules(behaviour=behaviour)
+    if ref.group not in ("", "core") or ref.kind != "ConfigMap":
+        return _faulty(behaviour, f"spec.parametersRef names a {ref.kind} of group {ref.group!r}; name a ConfigMap")
+    if parameters is None:
+        return _faulty(
+            behaviour, f"spec.parametersRef names ConfigMap {ref.namespace}/{ref.name}, which does not exist"
+        )
+    return _read(behaviour, parameters)
+
+
+def _faulty(behaviour: ClassBehaviour, *faults: str) -> ClassRules:
+    return ClassRules(behaviour=behaviour, faults=faults)
+
+
+def _read(behaviour: ClassBehaviour, parameters: ConfigMap) -> ClassRules:
+    data = dict(parameters.data)
+    where = f"ConfigMap {parameters.meta.namespace}/{parameters.meta.name}"
+    faults = [
+        f"{where}: unknown key {key!r}; known are {', '.join(sorted(_KEYS))}" for key in sorted(set(data) - _KEYS)
+    ]
+    addresses: list[Prefix] = []
+    for word in _words(data.get("allowedAddresses", "")):
+        try:
+            addresses.append(ip_network(word, strict=True))
+        except ValueError:
+            faults.append(f"{where}: allowedAddresses: {word!r} is not a CIDR (or has host bits set)")
+    pod_address = data.get("podAddress", "app")
+    if pod_address not in _POD_ADDRESS:
+        faults.append(f"{where}: podAddress {pod_address!r}; use one of {', '.join(sorted(_POD_ADDRESS))}")
+    if faults:
+        return _faulty(behaviour, *faults)
+    namespaces = _words(data["allowedNamespaces"]) if "allowedNamespaces" in data else None
+    return ClassRules(
+        behaviour=behaviour,
+        allowed_addresses=tuple(addresses),
+        allowed_namespaces=None if namespaces is None else frozenset(namespaces),
+        pod_address=pod_address,
+    )
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[\s,]+", text) if word]
+
+
+def is_served(rules: ClassRules | None) -> bool:
+    """Whether this version acts on Gateways of such a class, beyond understanding it."""
+    return rules is not None and rules.behaviour.mode is Mode.STANDARD

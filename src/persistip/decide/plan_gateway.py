@@ -1,0 +1,157 @@
+"""
+What must be said of a Gateway and of a GatewayClass?
+
+In: a GatewayView or ClassView.  Out: a plan with the status to apply, where it differs from the one that stands.
+Conditions and reasons are Gateway API's; ``attachedRoutes`` counts the accepted routes that a listener admits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from persistip.decide.admission import admitting_listeners
+from persistip.decide.parameters import class_rules, is_ours, is_served
+from persistip.decide.pool import SUPPORTED_KIND, ListenerFault, Pool, resolve_pool
+from persistip.model.actions import ClusterAction, ReportClass, ReportGateway
+from persistip.model.address import AddressSpec, show
+from persistip.model.conditions import Condition, ConditionType, Reason, Status, find_condition, merge_conditions
+from persistip.model.gateway import Gateway, GatewayStatus, Listener, ListenerStatus
+from persistip.model.views import ClassView, GatewayView, RouteFacts
+
+
+@attrs.frozen(kw_only=True)
+class GatewayPlan:
+    """What to write; empty when nothing changes."""
+
+    pool: Pool = Pool()
+    actions: tuple[ClusterAction, ...] = ()
+    recheck_at: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ClassPlan:
+    """What to write; empty when nothing changes."""
+
+    actions: tuple[ClusterAction, ...] = ()
+    recheck_at: float | None = None
+
+
+def plan_gateway(view: GatewayView) -> GatewayPlan:
+    """Judge one Gateway; one that is not of our class is left alone."""
+    if view.facts is None or not is_ours(view.facts, view.policy):
+        return GatewayPlan()
+    gateway = view.facts.gateway
+    pool = resolve_pool(view.facts, view.ranges, view.policy)
+    status = GatewayStatus(
+        addresses=tuple(AddressSpec("IPAddress", show(entry.prefix)) for entry in pool.usable),
+        conditions=merge_conditions(gateway.status.conditions, _gateway_conditions(gateway, pool), view.now),
+        listeners=tuple(_listener_status(listener, gateway, pool, view) for listener in gateway.listeners),
+    )
+    if status == gateway.status:
+        return GatewayPlan(pool=pool)
+    meta = gateway.meta
+    write = ReportGateway(key=view.key, uid=meta.uid, resource_version=meta.resource_version, status=status)
+    return GatewayPlan(pool=pool, actions=(write,))
+
+
+def _gateway_conditions(gateway: Gateway, pool: Pool) -> Iterable[Condition]:
+    def condition(type_: ConditionType, status: Status, reason: str, message: str) -> Condition:
+        generation = gateway.meta.generation
+        return Condition(type=type_, status=status, reason=reason, message=message, observed_generation=generation)
+
+    bad = "; ".join((*pool.unusable, *(fault.message for fault in pool.listener_faults.values())))
+    if pool.refusal is not None:
+        reason, message = pool.refusal
+        yield condition(ConditionType.ACCEPTED, Status.FALSE, _gateway_reason(reason), message)
+        unusable = reason is Reason.ADDRESS_NOT_USABLE
+        yield condition(ConditionType.PROGRAMMED, Status.FALSE, reason if unusable else Reason.INVALID, message)
+        return
+    accepted = Reason.LISTENERS_NOT_VALID if pool.listener_faults else Reason.ACCEPTED
+    yield condition(ConditionType.ACCEPTED, Status.TRUE, accepted, bad or "routes may attach")
+    if pool.unusable:
+        yield condition(ConditionType.PROGRAMMED, Status.FALSE, Reason.ADDRESS_NOT_USABLE, "; ".join(pool.unusable))
+    else:
+        yield condition(ConditionType.PROGRAMMED, Status.TRUE, Reason.PROGRAMMED, "every address is usable")
+
+
+def _gateway_reason(reason: Reason) -> str:
+    """Gateway API has UnsupportedAddress for Accepted where Programmed has AddressNotUsable."""
+    return Reason.UNSUPPORTED_ADDRESS if reason is Reason.ADDRESS_NOT_USABLE else reason
+
+
+def _listener_status(listener: Listener, gateway: Gateway, pool: Pool, view: GatewayView) -> ListenerStatus:
+    old = next((status for status in gateway.status.listeners if status.name == listener.name), None)
+    fault = pool.listener_faults.get(listener.name)
+    conditions = merge_conditions(old.conditions if old else (), _listener_conditions(gateway, fault, pool), view.now)
+    kinds = () if fault is not None and fault.reason is Reason.INVALID_ROUTE_KINDS else (SUPPORTED_KIND,)
+    attached = sum(_is_attached(route, listener, gateway, pool) for route in view.routes)
+    return ListenerStatus(name=listener.name, supported_kinds=kinds, attached_routes=attached, conditions=conditions)
+
+
+def _listener_conditions(gateway: Gateway, fault: ListenerFault | None, pool: Pool) -> Iterable[Condition]:
+    def condition(type_: ConditionType, status: Status, reason: str, message: str = "") -> Condition:
+        generation = gateway.meta.generation
+        return Condition(type=type_, status=status, reason=reason, message=message, observed_generation=generation)
+
+    if fault is None:
+        yield condition(ConditionType.ACCEPTED, Status.TRUE, Reason.ACCEPTED)
+        yield condition(ConditionType.RESOLVED_REFS, Status.TRUE, Reason.RESOLVED_REFS)
+    elif fault.reason is Reason.INVALID_ROUTE_KINDS:
+        yield condition(ConditionType.ACCEPTED, Status.TRUE, Reason.ACCEPTED)
+        yield condition(ConditionType.RESOLVED_REFS, Status.FALSE, Reason.INVALID_ROUTE_KINDS, fault.message)
+    else:
+        protocol = fault.reason is Reason.UNSUPPORTED_PROTOCOL
+        reason = fault.reason if protocol else Reason.UNSUPPORTED_VALUE
+        yield condition(ConditionType.ACCEPTED, Status.FALSE, reason, fault.message)
+        yield condition(ConditionType.RESOLVED_REFS, Status.TRUE, Reason.RESOLVED_REFS)
+    if fault is None and pool.refusal is None:
+        yield condition(ConditionType.PROGRAMMED, Status.TRUE, Reason.PROGRAMMED)
+    else:
+        said = fault.message if fault is not None else "the Gateway is not accepted"
+        yield condition(ConditionType.PROGRAMMED, Status.FALSE, Reason.INVALID, said)
+    yield condition(ConditionType.CONFLICTED, Status.FALSE, Reason.NO_CONFLICTS)
+
+
+def _is_attached(facts: RouteFacts, listener: Listener, gateway: Gateway, pool: Pool) -> bool:
+    accepted = find_condition(facts.route.status.conditions, ConditionType.ACCEPTED)
+    if accepted is None or accepted.status != Status.TRUE:
+        return False
+    namespace = facts.route.meta.namespace
+    return any(
+        listener in admitting_listeners(gateway, pool, parent.ref, namespace, facts.namespace)
+        for parent in facts.parents
+        if parent.gateway is not None and parent.gateway.gateway.key == gateway.key
+    )
+
+
+def plan_class(view: ClassView) -> ClassPlan:
+    """Judge one GatewayClass of ours."""
+    gateway_class = view.gateway_class
+    if gateway_class is None or gateway_class.controller_name != view.policy.controller_name:
+        return ClassPlan()
+    rules = class_rules(gateway_class, view.parameters)
+    if rules is None:
+        said = f"{gateway_class.meta.name!r} is none of the class names that have a meaning here"
+        status, reason = Status.FALSE, Reason.UNSUPPORTED
+    elif not is_served(rules):
+        said = "classes of this kind are not supported by this version"
+        status, reason = Status.FALSE, Reason.UNSUPPORTED
+    elif rules.faults:
+        said, status, reason = "; ".join(rules.faults), Status.FALSE, Reason.INVALID_PARAMETERS
+    else:
+        said, status, reason = "Gateways of this class are served", Status.TRUE, Reason.ACCEPTED
+    wanted = Condition(
+        type=ConditionType.ACCEPTED,
+        status=status,
+        reason=reason,
+        message=said,
+        observed_generation=gateway_class.meta.generation,
+    )
+    conditions = merge_conditions(gateway_class.conditions, (wanted,), view.now)
+    if conditions == gateway_class.conditions:
+        return ClassPlan()
+    meta = gateway_class.meta
+    write = ReportClass(key=view.key, uid=meta.uid, resource_version=meta.resource_version, conditions=conditions)
+    return ClassPlan(actions=(write,))

@@ -1,0 +1,211 @@
+"""
+What must this node's kernel hold, announce and report?
+
+In: a NodeView: every attachment that names the node, and one complete look at its kernel.  Out: a NodePlan.
+
+    duties  entries.py     changes  difference.py     then: announce what stands, confirm what was read back
+
+All owned entries are compared with the union over all attachments, never attachment by attachment: holding wins over
+releasing, and what is in no attachment goes. A plan is made of one look and takes one step; the next look confirms it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from persistip.decide.difference import diff_entries
+from persistip.decide.entries import Duty, Trouble, find_duty
+from persistip.model.actions import DatapathAction, ForgetPin, Outcome, RecordPin, ReportNode
+from persistip.model.address import is_overlapping, is_single
+from persistip.model.attachment import AddressAttachment, How, NodeReport, NodeStateName
+from persistip.model.conditions import Reason
+from persistip.model.entry import Announcement, Entry, NodeScope
+from persistip.model.gateway import Mode
+from persistip.model.views import NodeView
+
+BRIEF_SECONDS = 1.0
+"""How long a trouble that the kernel usually resolves by itself may last before it is reported."""
+
+
+@attrs.frozen(kw_only=True)
+class NodePlan:
+    """
+    What to do, in order: datapath actions, then the whole set of announcements, then reports.
+
+    ``is_settled``: the kernel is as it should be, as far as it can be.
+    """
+
+    actions: tuple[DatapathAction, ...] = ()
+    announcements: frozenset[Announcement] = frozenset()
+    reports: tuple[ReportNode, ...] = ()
+    recheck_at: float | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing is to be changed in the kernel."""
+        return not self.actions
+
+
+def node_scope(attachments: Iterable[AddressAttachment], node_name: str) -> NodeScope:
+    """The Pod IPs whose links the next look at the kernel must find."""
+    return NodeScope(
+        pod_ips=frozenset(
+            ip
+            for attachment in attachments
+            if (holder := attachment.spec.holder) is not None
+            and holder.node_name == node_name
+            and attachment.spec.held_prefixes
+            for ip in holder.pod_ips
+        )
+    )
+
+
+def plan_node(view: NodeView) -> NodePlan:
+    """Decide; the same view gives the same plan."""
+    known = [attachment for attachment in view.attachments if attachment.spec.mode == Mode.STANDARD]
+    strange = [attachment for attachment in view.attachments if attachment.spec.mode != Mode.STANDARD]
+    duties = [find_duty(attachment, view.node_name, view.state) for attachment in known]
+
+    pinned = [duty for duty in duties if duty.pin is None or duty.pin in view.state.pins]
+    unpinned = [duty for duty in duties if duty not in pinned]
+    desired = frozenset[Entry]().union(*(duty.desired for duty in pinned))
+    # What waits for its pin, and what an unknown mode holds, stays as it is: one step at a time.
+    kept = frozenset[Entry]().union(
+        *(duty.kept for duty in duties),
+        *(_standing(view, attachment) for attachment in (*strange, *(duty.attachment for duty in unpinned))),
+    )
+    actions = (
+        *(RecordPin(duty.pin) for duty in unpinned if duty.pin is not None),
+        *diff_entries(desired, kept, view.state),
+    )
+    if not actions:
+        actions = _forget_pins(view, duties)
+    reports = [
+        *(report for duty in duties if (report := _report(duty, desired, view)) is not None),
+        *(_report_strange(attachment, view) for attachment in strange),
+    ]
+    waiting = [duty for duty in duties if duty.trouble is not None and duty.trouble.is_brief]
+    return NodePlan(
+        actions=actions,
+        announcements=_announcements(pinned, view),
+        reports=tuple(report for report in reports if _is_news(report, view)),
+        recheck_at=view.now + BRIEF_SECONDS if waiting else None,
+    )
+
+
+def _standing(view: NodeView, attachment: AddressAttachment) -> frozenset[Entry]:
+    prefixes = set(attachment.spec.held_prefixes)
+    return frozenset(entry for entry in view.state.entries | view.state.stale if entry.prefix in prefixes)
+
+
+def _forget_pins(view: NodeView, duties: list[Duty]) -> tuple[DatapathAction, ...]:
+    """A pin goes with the last entry that rests on it: when its Pod no longer holds here."""
+    needed = {
+        (duty.attachment.meta.uid, duty.attachment.spec.holder.pod_uid)
+        for duty in duties
+        if duty.is_holder and duty.attachment.spec.holder is not None
+    }
+    needed |= {(duty.attachment.meta.uid, release.pod_uid) for duty in duties for release in duty.releases}
+    gone = [pin for pin in view.state.pins if (pin.attachment_uid, pin.pod_uid) not in needed]
+    return tuple(ForgetPin(pin) for pin in sorted(gone, key=lambda pin: (pin.attachment_uid, pin.pod_uid)))
+
+
+def _announcements(duties: list[Duty], view: NodeView) -> frozenset[Announcement]:
+    """The holder's single addresses, once all their entries stand."""
+    return frozenset(
+        Announcement(prefix=prefix, link=uplink, epoch=duty.attachment.spec.epoch)
+        for duty in duties
+        if duty.is_holder and duty.desired and duty.desired <= view.state.entries
+        for prefix in duty.attachment.spec.held_prefixes
+        if is_single(prefix)
+        for uplink in view.state.uplinks
+    )
+
+
+def _report(duty: Duty, desired: frozenset[Entry], view: NodeView) -> ReportNode | None:
+    """What this node can truthfully say of one attachment now, or None when it has nothing to say yet."""
+    attachment, epoch = duty.attachment, duty.attachment.spec.epoch
+    old = attachment.report_of(view.node_name)
+    released = _released(duty, desired, view) or (old.released if old is not None else 0)
+    if duty.is_holder:
+        said = _holder_says(duty, view)
+        if said is None:
+            return None
+        state, reason, message = said
+        return _report_of(attachment, view, epoch=epoch, state=state, released=released, reason=reason, message=message)
+    if released > (old.released if old is not None else 0):
+        return _report_of(attachment, view, epoch=epoch, state=NodeStateName.IDLE, released=released)
+    return None
+
+
+def _holder_says(duty: Duty, view: NodeView) -> tuple[NodeStateName, str, str] | None:
+    trouble = duty.trouble
+    if trouble is None and duty.pin in view.state.pins and duty.desired <= view.state.entries:
+        return NodeStateName.PROGRAMMED, "", ""
+    if trouble is None:
+        trouble = _failure(duty, view)
+    if trouble is None or (trouble.is_brief and view.now < duty.attachment.spec.epoch / 1000 + BRIEF_SECONDS):
+        return None
+    return NodeStateName.FAILED, trouble.reason, trouble.message
+
+
+def _failure(duty: Duty, view: NodeView) -> Trouble | None:
+    """What keeps an entry from standing: something foreign, or the last try to put it."""
+    for entry in sorted(duty.desired - view.state.entries, key=repr):
+        outcome: Outcome | None = view.outcomes.get(entry)
+        if outcome is not None and not outcome.is_done:
+            return Trouble(reason=Reason.PROGRAMMING_FAILED, message=outcome.message)
+        obstacle = next((found for found in view.state.obstacles if found.prefix == entry.prefix), None)
+        if obstacle is not None:
+            return Trouble(reason=Reason.PROGRAMMING_FAILED, message=obstacle.message)
+    return None
+
+
+def _released(duty: Duty, desired: frozenset[Entry], view: NodeView) -> int:
+    """Up to which entry epoch everything to be withdrawn is out of the kernel; 0: nothing to confirm yet."""
+    if not duty.releases or any(release.how is not How.NOW for release in duty.releases):
+        return 0
+    prefixes = [prefix for release in duty.releases for prefix in release.prefixes]
+    left = (
+        entry
+        for entry in (view.state.entries | view.state.stale) - desired
+        if any(is_overlapping(entry.prefix, prefix) for prefix in prefixes)
+    )
+    return 0 if any(left) else max(release.epoch for release in duty.releases)
+
+
+def _report_strange(attachment: AddressAttachment, view: NodeView) -> ReportNode:
+    said = f"this agent does not know mode {attachment.spec.mode!r}; upgrade it"
+    return _report_of(
+        attachment, view, epoch=attachment.spec.epoch, state=NodeStateName.UNSUPPORTED, released=0, message=said
+    )
+
+
+def _report_of(
+    attachment: AddressAttachment,
+    view: NodeView,
+    *,
+    epoch: int,
+    state: NodeStateName,
+    released: int,
+    reason: str = "",
+    message: str = "",
+) -> ReportNode:
+    report = NodeReport(
+        node_name=view.node_name,
+        epoch=epoch,
+        state=state,
+        released=released,
+        reason=reason,
+        message=message,
+        at=view.now,
+    )
+    return ReportNode(name=attachment.meta.name, uid=attachment.meta.uid, report=report)
+
+
+def _is_news(report: ReportNode, view: NodeView) -> bool:
+    attachment = next(found for found in view.attachments if found.meta.uid == report.uid)
+    old = attachment.report_of(view.node_name)
+    return old is None or attrs.evolve(old, at=report.report.at) != report.report

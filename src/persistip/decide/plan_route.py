@@ -1,0 +1,159 @@
+"""
+What must be done for one route?
+
+In: a RouteView.  Out: a RoutePlan.
+
+    accepted?      acceptance.py, claims.py      who holds it?  holder.py
+    attachment     handover.py                   what to say    report.py
+
+The attachment's write comes first: traffic waits for it, and for nothing else here.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from persistip.decide.acceptance import Claim, Verdict, find_verdict
+from persistip.decide.claims import held_prefixes, resolve_claims
+from persistip.decide.handover import Wanted, drained_spec, first_spec, is_leaving, next_spec
+from persistip.decide.holder import Choice, select_holder, to_holder
+from persistip.decide.report import route_events, route_status
+from persistip.model.actions import ClusterAction, CreateAttachment, DeleteAttachment, ReplaceAttachment, ReportRoute
+from persistip.model.address import overlap
+from persistip.model.attachment import RELEASE_FINALIZER, AddressAttachment, AttachmentSpec, Holder, Reference
+from persistip.model.gateway import Mode
+from persistip.model.keys import ObjectMeta, attachment_name, node_label
+from persistip.model.views import RouteView
+
+_NODE_LABEL_PREFIX = node_label("")[: node_label("").index("/") + 1]
+
+
+@attrs.frozen(kw_only=True)
+class RoutePlan:
+    """
+    What to do, in order, and why.
+
+    ``holder`` is who should hold the addresses by this view. ``recheck_at``: plan again then, though nothing changes.
+    """
+
+    verdict: Verdict = Verdict(is_ours=False)
+    choice: Choice = Choice()
+    holder: Holder | None = None
+    actions: tuple[ClusterAction, ...] = ()
+    recheck_at: float | None = None
+
+
+def plan_route(view: RouteView) -> RoutePlan:
+    """Decide; the same view gives the same plan."""
+    if view.unreadable is not None:
+        return RoutePlan()  # neither present nor gone: nothing is built on it, and nothing withdrawn
+    if view.facts is None:
+        return RoutePlan(actions=_leave(view, view.attachment))
+    route = view.facts.route
+    verdict = _judge(view)
+    if not verdict.is_ours:
+        return RoutePlan(verdict=verdict)
+
+    families = frozenset(claim.prefix.version for claim in verdict.claims)
+    choice = Choice() if verdict.is_refused else select_holder(view, families)
+    holder = None
+    if choice.pod is not None and not choice.awaits_ip:
+        holder = to_holder(choice.pod, view.nodes, families)
+    actions = _attach(view, verdict, holder, families)
+    status = route_status(view, route, verdict, choice)
+    if status != route.status:
+        meta = route.meta
+        actions += (
+            ReportRoute(key=view.key, uid=meta.uid, resource_version=meta.resource_version, status=status),
+            *route_events(view, route, status),
+        )
+    return RoutePlan(verdict=verdict, choice=choice, holder=holder, actions=actions, recheck_at=choice.recheck_at)
+
+
+def _judge(view: RouteView) -> Verdict:
+    assert view.facts is not None  # noqa: S101 - narrowed by the caller
+    verdict = find_verdict(view.facts, view.ranges, view.modes, view.policy)
+    rivals = {
+        rival.route.key: (rival, find_verdict(rival, view.ranges, view.modes, view.policy)) for rival in view.rivals
+    }
+    return resolve_claims(view.facts, verdict, rivals)
+
+
+def _attach(
+    view: RouteView, verdict: Verdict, holder: Holder | None, families: frozenset[int]
+) -> tuple[ClusterAction, ...]:
+    """The one write that the attachment needs now, if any."""
+    assert view.facts is not None  # noqa: S101 - narrowed by the caller
+    route, attachment = view.facts.route, view.attachment
+    reference = Reference(namespace=route.meta.namespace, name=route.meta.name, uid=route.meta.uid)
+    claims = _usable_claims(view, verdict)
+    if attachment is not None and (
+        attachment.meta.is_terminating
+        or attachment.spec.route.uid != route.meta.uid
+        or verdict.is_refused
+        or not claims
+    ):
+        return _leave(view, attachment)
+    if verdict.is_refused or not claims:
+        return ()
+    wanted = Wanted(
+        route=reference,
+        mode=Mode.STANDARD,
+        network=route.network_name,
+        claims=claims,
+        holder=holder,
+        families=families,
+    )
+    if attachment is None:
+        return _create(view, wanted) if holder is not None else ()
+    return _replace(attachment, next_spec(view, attachment, wanted))
+
+
+def _usable_claims(view: RouteView, verdict: Verdict) -> tuple[Claim, ...]:
+    """All claims of an accepted route; of one with live faults only what it holds already."""
+    if verdict.is_accepted or view.facts is None:
+        return verdict.claims
+    held = held_prefixes(view.facts)
+    return tuple(claim for claim in verdict.claims if claim.prefix in held)
+
+
+def _create(view: RouteView, wanted: Wanted) -> tuple[ClusterAction, ...]:
+    """A new attachment claims what is free; one that could claim nothing is not made."""
+    others = tuple(prefix for other in view.overlapping for prefix in other.spec.claimed_prefixes)
+    free = tuple(claim for claim in wanted.claims if overlap((claim.prefix,), others) is None)
+    if not free:
+        return ()
+    spec = first_spec(view, attrs.evolve(wanted, claims=free))
+    meta = ObjectMeta(
+        name=attachment_name(wanted.route.namespace, wanted.route.name),
+        labels=spec.node_labels(),
+        finalizers=(RELEASE_FINALIZER,),
+    )
+    return (CreateAttachment(AddressAttachment(meta=meta, spec=spec)),)
+
+
+def _replace(attachment: AddressAttachment, spec: AttachmentSpec) -> tuple[ClusterAction, ...]:
+    labels = {
+        **{key: value for key, value in attachment.meta.labels.items() if not key.startswith(_NODE_LABEL_PREFIX)},
+        **spec.node_labels(),
+    }
+    if spec == attachment.spec and labels == attachment.meta.labels:
+        return ()
+    return (ReplaceAttachment(attrs.evolve(attachment, spec=spec, meta=attrs.evolve(attachment.meta, labels=labels))),)
+
+
+def _leave(view: RouteView, attachment: AddressAttachment | None) -> tuple[ClusterAction, ...]:
+    """Drain, delete, let go: one step at a time, each seen before the next."""
+    if attachment is None:
+        return ()
+    if writes := _replace(attachment, drained_spec(view, attachment)):
+        return writes
+    if is_leaving(attachment):
+        return ()
+    if not attachment.meta.is_terminating:
+        meta = attachment.meta
+        return (DeleteAttachment(name=meta.name, uid=meta.uid, resource_version=meta.resource_version),)
+    finalizers = tuple(name for name in attachment.meta.finalizers if name != RELEASE_FINALIZER)
+    if finalizers == attachment.meta.finalizers:
+        return ()
+    return (ReplaceAttachment(attrs.evolve(attachment, meta=attrs.evolve(attachment.meta, finalizers=finalizers))),)

@@ -1,0 +1,172 @@
+"""
+Which addresses of a Gateway may be used, and by which of its listeners?
+
+In: a Gateway with its class, and the cluster's own ranges.  Out: a Pool. A bad address or listener is unusable
+alone; the Gateway is accepted while one of each is left.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import attrs
+
+from persistip.decide.parameters import ClassRules, class_rules, is_ours, is_served
+from persistip.model.address import (
+    AddressSpec,
+    IPAddress,
+    Malformed,
+    Prefix,
+    is_overlapping,
+    is_single,
+    is_within,
+    never_usable,
+    parse_prefix,
+    show,
+)
+from persistip.model.conditions import Reason
+from persistip.model.gateway import From, Gateway, Listener, RouteKind
+from persistip.model.route import ROUTE_GROUP
+from persistip.model.views import ClusterRanges, GatewayFacts, Policy
+
+SUPPORTED_KIND = RouteKind(ROUTE_GROUP, "GKEIPRoute")
+_FROM = frozenset(From)
+_PLAIN_PROTOCOLS = frozenset({"none", "TCP", "UDP"})
+_DOMAIN_PREFIXED = re.compile(
+    r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+/[-A-Za-z0-9._~%!$&'()*+,;=:]+"
+)
+
+
+@attrs.frozen
+class Usable:
+    """One pool entry that may be used."""
+
+    spec: AddressSpec
+    prefix: Prefix
+
+
+@attrs.frozen
+class ListenerFault:
+    """Why a listener admits nobody."""
+
+    reason: Reason
+    message: str
+
+
+@attrs.frozen(kw_only=True)
+class Pool:
+    """A Gateway as routes see it. ``refusal`` None: accepted."""
+
+    rules: ClassRules | None = None
+    usable: tuple[Usable, ...] = ()
+    unusable: tuple[str, ...] = ()
+    listener_faults: Mapping[str, ListenerFault] = attrs.field(factory=dict)
+    refusal: tuple[Reason, str] | None = None
+
+    def contains(self, prefix: Prefix) -> bool:
+        """Whether *prefix* is, or lies inside, one usable entry."""
+        return any(is_within(prefix, entry.prefix) for entry in self.usable)
+
+
+def resolve_pool(facts: GatewayFacts, ranges: ClusterRanges, policy: Policy) -> Pool:
+    """Everything that a Gateway's spec and class say about its use."""
+    gateway = facts.gateway
+    if facts.gateway_class is None or not is_ours(facts, policy):
+        return Pool(refusal=(Reason.INVALID, f"spec.gatewayClassName {gateway.class_name!r} is not a class of ours"))
+    rules = class_rules(facts.gateway_class, facts.parameters)
+    if rules is None or not is_served(rules):
+        message = f"GatewayClass {gateway.class_name!r} is not supported by this version"
+        return Pool(rules=rules, refusal=(Reason.INVALID, message))
+    if rules.faults:
+        return Pool(rules=rules, refusal=(Reason.INVALID_PARAMETERS, "; ".join(rules.faults)))
+    if rules.allowed_namespaces is not None and gateway.meta.namespace not in rules.allowed_namespaces:
+        message = (
+            f"namespace {gateway.meta.namespace!r} is not in allowedNamespaces of GatewayClass {gateway.class_name!r}"
+        )
+        return Pool(rules=rules, refusal=(Reason.INVALID_PARAMETERS, message))
+
+    usable, unusable = _sort_addresses(gateway, rules, ranges, policy)
+    faults = _listener_faults(gateway.listeners)
+    refusal = None
+    if not usable:
+        said = "; ".join(unusable) or "spec.addresses is empty; list at least one address"
+        refusal = (Reason.ADDRESS_NOT_USABLE, said)
+    elif len(faults) == len(gateway.listeners):
+        said = "; ".join(fault.message for fault in faults.values()) or "spec.listeners is empty"
+        refusal = (Reason.LISTENERS_NOT_VALID, said)
+    return Pool(rules=rules, usable=usable, unusable=unusable, listener_faults=faults, refusal=refusal)
+
+
+def _sort_addresses(
+    gateway: Gateway, rules: ClassRules, ranges: ClusterRanges, policy: Policy
+) -> tuple[tuple[Usable, ...], tuple[str, ...]]:
+    usable: list[Usable] = []
+    unusable: list[str] = []
+    for index, spec in enumerate(gateway.addresses):
+        where = f"spec.addresses[{index}]"
+        prefix = parse_prefix(spec)
+        if isinstance(prefix, Malformed):
+            unusable.append(f"{where}: {prefix.message}")
+        elif why := _why_unusable(prefix, gateway, rules, ranges, policy):
+            unusable.append(f"{where}: {why}")
+        else:
+            usable.append(Usable(spec, prefix))
+    return tuple(usable), tuple(unusable)
+
+
+def _why_unusable(
+    prefix: Prefix, gateway: Gateway, rules: ClassRules, ranges: ClusterRanges, policy: Policy
+) -> str | None:
+    if why := never_usable(prefix) or range_conflict(prefix, ranges):
+        return why
+    if policy.knows_owners or any(is_within(prefix, allowed) for allowed in rules.allowed_addresses):
+        return None
+    return (
+        f"{show(prefix)} is outside allowedAddresses of GatewayClass {gateway.class_name!r}; without a cloud that says "
+        "who owns what, a cluster administrator lists it in the ConfigMap that the class's parametersRef names"
+    )
+
+
+def range_conflict(prefix: Prefix, ranges: ClusterRanges) -> str | None:
+    """Why *prefix* may not be used beside the cluster's own addresses, or None."""
+    if node := _node_inside(prefix, ranges.node_ips):
+        return f"{show(prefix)} contains the IP of Node {node}"
+    cidr = next((cidr for cidr in ranges.pod_cidrs if is_overlapping(prefix, cidr)), None)
+    return None if cidr is None else f"{show(prefix)} overlaps the Pod range {cidr}"
+
+
+def _node_inside(prefix: Prefix, node_ips: Mapping[IPAddress, str]) -> str | None:
+    if is_single(prefix):
+        return node_ips.get(prefix.network_address)
+    return next((node for ip, node in node_ips.items() if ip.version == prefix.version and ip in prefix), None)
+
+
+def _listener_faults(listeners: tuple[Listener, ...]) -> Mapping[str, ListenerFault]:
+    names = [listener.name for listener in listeners]
+    return {
+        listener.name: fault
+        for listener in listeners
+        if (fault := _listener_fault(listener, is_double=names.count(listener.name) > 1)) is not None
+    }
+
+
+def _listener_fault(listener: Listener, *, is_double: bool) -> ListenerFault | None:
+    where = f"listener {listener.name!r}"
+    if is_double:
+        return ListenerFault(Reason.INVALID, f"{where}: the name is used twice; listener names must be unique")
+    if listener.protocol not in _PLAIN_PROTOCOLS and not _DOMAIN_PREFIXED.fullmatch(listener.protocol):
+        said = f"{where}: protocol {listener.protocol!r} is unknown; use none, TCP, UDP or a domain-prefixed word"
+        return ListenerFault(Reason.UNSUPPORTED_PROTOCOL, said)
+    if listener.namespaces_from not in _FROM:
+        said = f"{where}: allowedRoutes.namespaces.from {listener.namespaces_from!r}; use Same, All or Selector"
+        return ListenerFault(Reason.INVALID, said)
+    if listener.namespaces_from == From.SELECTOR:
+        if listener.namespace_selector is None:
+            return ListenerFault(Reason.INVALID, f"{where}: from: Selector needs allowedRoutes.namespaces.selector")
+        if why := listener.namespace_selector.fault():
+            return ListenerFault(Reason.INVALID, f"{where}: allowedRoutes.namespaces.selector: {why}")
+    if listener.kinds and SUPPORTED_KIND not in listener.kinds:
+        said = f"{where}: allowedRoutes.kinds names no GKEIPRoute of group {ROUTE_GROUP}"
+        return ListenerFault(Reason.INVALID_ROUTE_KINDS, said)
+    return None

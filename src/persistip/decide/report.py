@@ -1,0 +1,177 @@
+"""
+What do the conditions and Events of a route say?
+
+In: verdict, choice, and the attachment as it stands.  Out: a RouteStatus and the Events that go with its change.
+Nothing is remembered: an Event is due when a condition that stands is about to change.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from persistip.decide.acceptance import Verdict
+from persistip.decide.handover import holder_report, is_leaving
+from persistip.decide.holder import Choice
+from persistip.model.actions import RecordEvent
+from persistip.model.address import overlap, show
+from persistip.model.attachment import AddressAttachment, NodeStateName
+from persistip.model.conditions import Condition, ConditionType, Reason, Status, find_condition, merge_conditions
+from persistip.model.route import GKEIPRoute, RouteStatus
+from persistip.model.views import RouteView
+
+_ORDER = (ConditionType.ACCEPTED, ConditionType.GCP_READY, ConditionType.DPV2_READY)
+
+
+@attrs.frozen
+class _Said:
+    """One condition before it is dressed with generation and time."""
+
+    status: Status
+    reason: str
+    message: str = ""
+
+
+def route_status(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choice) -> RouteStatus:
+    """The status that should stand now."""
+    said = {
+        ConditionType.ACCEPTED: _accepted(verdict),
+        ConditionType.GCP_READY: _Said(Status.TRUE, Reason.NOT_REQUIRED, "no cloud to provision"),
+        ConditionType.DPV2_READY: _datapath(view, route, verdict, choice),
+    }
+    failing = next((said[type_] for type_ in _ORDER if said[type_].status is not Status.TRUE), None)
+    if failing is None:
+        said[ConditionType.READY] = _Said(Status.TRUE, Reason.READY, said[ConditionType.DPV2_READY].message)
+    else:
+        said[ConditionType.READY] = _Said(Status.FALSE, failing.reason, failing.message)
+    wanted = [
+        Condition(
+            type=type_,
+            status=words.status,
+            reason=words.reason,
+            message=words.message,
+            observed_generation=route.meta.generation,
+        )
+        for type_, words in said.items()
+    ]
+    may_hold = not verdict.is_refused and choice.pod is not None
+    pods = (choice.pod.meta.name,) if may_hold and choice.pod is not None else ()
+    return RouteStatus(pods=pods, conditions=merge_conditions(route.status.conditions, wanted, view.now))
+
+
+def _accepted(verdict: Verdict) -> _Said:
+    if verdict.is_accepted:
+        return _Said(Status.TRUE, Reason.ACCEPTED, "the route may use its addresses")
+    held = "" if verdict.is_refused else " (what is attached stays)"
+    return _Said(Status.FALSE, verdict.reason, verdict.message + held)
+
+
+def _datapath(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choice) -> _Said:
+    attachment = view.attachment
+    is_foreign = attachment is not None and attachment.spec.route.uid != route.meta.uid
+    if verdict.is_refused:
+        if attachment is not None and is_leaving(attachment):
+            return _awaiting_own(attachment)
+        return _Said(Status.FALSE, Reason.NOT_ACCEPTED, "the route is not accepted")
+    if attachment is not None and (is_foreign or attachment.meta.is_terminating):
+        return _awaiting_own(attachment)
+    if choice.pod is None:
+        return _Said(Status.FALSE, Reason.NO_ELIGIBLE_POD, _no_pod(choice))
+    if choice.awaits_ip:
+        said = f"Pod {choice.pod.meta.name} has no IP of every family of the addresses yet"
+        return _Said(Status.FALSE, Reason.AWAITING_POD_IP, said)
+    if waits := _awaiting_others(view, verdict, attachment):
+        return waits
+    if attachment is None or not attachment.spec.held_prefixes:
+        if not verdict.is_accepted:
+            return _Said(Status.FALSE, Reason.NOT_ACCEPTED, "nothing is attached")
+        return _Said(Status.FALSE, Reason.PROGRAMMING, "the addresses are being claimed")
+    return _holders_word(attachment, choice)
+
+
+def _no_pod(choice: Choice) -> str:
+    if choice.matched == 0:
+        return "no Pod of the namespace matches spec.podSelector"
+    whys = ", ".join(f"{count} {why}" for why, count in choice.refused)
+    return f"{choice.matched} Pods match spec.podSelector, none may hold the addresses: {whys}"
+
+
+def _awaiting_own(attachment: AddressAttachment) -> _Said:
+    nodes = sorted({release.node_name for release in attachment.spec.releasing})
+    if attachment.spec.holder is not None:
+        nodes = sorted({*nodes, attachment.spec.holder.node_name})
+    where = f"Node {', '.join(nodes)}" if nodes else "the former attachment"
+    return _Said(Status.FALSE, Reason.AWAITING_RELEASE, f"waiting for {where} to release the addresses")
+
+
+def _awaiting_others(view: RouteView, verdict: Verdict, attachment: AddressAttachment | None) -> _Said | None:
+    held = set(attachment.spec.held_prefixes) if attachment is not None else set()
+    lacking = [claim.prefix for claim in verdict.claims if claim.prefix not in held]
+    if not verdict.is_accepted:
+        return None  # new claims are refused, and the Accepted condition says by whom
+    for other in view.overlapping:
+        prefix = overlap(lacking, other.spec.claimed_prefixes)
+        if prefix is None:
+            continue
+        nodes = {release.node_name for release in other.spec.releasing}
+        if other.spec.holder is not None:
+            nodes.add(other.spec.holder.node_name)
+        where = f" on Node {', '.join(sorted(nodes))}" if nodes else ""
+        said = f"waiting for {other.route_key} to release {show(prefix)}{where}"
+        return _Said(Status.FALSE, Reason.AWAITING_RELEASE, said)
+    return None
+
+
+def _holders_word(attachment: AddressAttachment, choice: Choice) -> _Said:
+    holder = attachment.spec.holder
+    if holder is None or choice.pod is None or holder.pod_uid != choice.pod.meta.uid:
+        return _Said(Status.FALSE, Reason.PROGRAMMING, "the addresses are moving")
+    where = f"Pod {holder.pod_name} on Node {holder.node_name}"
+    report = holder_report(attachment)
+    if report is None:
+        return _Said(Status.FALSE, Reason.PROGRAMMING, f"{where}: waiting for the node's confirmation")
+    state, reason, message = report
+    match state:
+        case NodeStateName.PROGRAMMED:
+            return _Said(Status.TRUE, Reason.PROGRAMMED, f"held by {where}")
+        case NodeStateName.FAILED:
+            return _Said(Status.FALSE, reason or Reason.PROGRAMMING_FAILED, f"{where}: {message}")
+        case _:
+            return _Said(Status.FALSE, Reason.PROGRAMMING, f"{where}: {message}" if message else where)
+
+
+def route_events(view: RouteView, route: GKEIPRoute, status: RouteStatus) -> tuple[RecordEvent, ...]:
+    """Accepted, refused, moved, failed: each when its condition is about to change."""
+
+    def event(reason: str, action: str, message: str, *, warning: bool = False) -> RecordEvent:
+        return RecordEvent(
+            regarding=route.key, uid=route.meta.uid, reason=reason, action=action, message=message, warning=warning
+        )
+
+    events: list[RecordEvent] = []
+    old, new = (find_condition(of.conditions, ConditionType.ACCEPTED) for of in (route.status, status))
+    if new is not None and (old is None or (old.status, old.reason) != (new.status, new.reason)):
+        if new.status == Status.TRUE:
+            events.append(event(Reason.ACCEPTED, "Accept", new.message))
+        else:
+            events.append(event(new.reason, "Refuse", new.message, warning=True))
+    old, new = (find_condition(of.conditions, ConditionType.DPV2_READY) for of in (route.status, status))
+    if new is not None and (
+        old is None or (old.status, old.reason, old.message) != (new.status, new.reason, new.message)
+    ):
+        if new.status == Status.TRUE:
+            events.append(event(Reason.MOVED, "Move", _moved(view, new.message)))
+        elif new.reason in (Reason.PROGRAMMING_FAILED, Reason.POD_LINK_NOT_FOUND):
+            events.append(event(new.reason, "Program", new.message, warning=True))
+    return tuple(events)
+
+
+def _moved(view: RouteView, message: str) -> str:
+    """From, to, and how long the nodes took since the decision."""
+    attachment = view.attachment
+    if attachment is None or attachment.spec.holder is None:
+        return message
+    report = attachment.report_of(attachment.spec.holder.node_name)
+    took = f", {max(0, round(report.at * 1000) - attachment.spec.epoch)} ms after the decision" if report else ""
+    former = [release for release in attachment.spec.releasing if release.pod_uid != attachment.spec.holder.pod_uid]
+    source = f"; before: Pod {former[-1].pod_name} on Node {former[-1].node_name}" if former else ""
+    return f"{message}{took}{source}"
