@@ -1,0 +1,211 @@
+"""
+How do the parts make an agent?
+
+In: a node's name, the cluster, the node's datapath, an announcer, settings.  Out: a kernel that holds what the
+attachments say, neighbours that know, and a status that says what was read back.
+Wire only: the rules are in ``decide``, the order of one pass in ``runtime/cycle.py``.
+
+    Cluster.changes() ──> attachments ─┐
+    Datapath.changes() ── wake ────────┼──> NodeCycle.run ──reports──> Reporter ──> Cluster.apply
+    recheck, retry, resync ── wake ────┘        ▲                         │
+                                                └── own entry, at once ◄──┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import attrs
+
+from persistip.errors import BackendError
+from persistip.model.actions import ReportNode
+from persistip.model.attachment import AddressAttachment
+from persistip.model.keys import Kind, ObjectKey, node_label
+from persistip.runtime.clock import SystemClock
+from persistip.runtime.cycle import NodeCycle, Pass
+from persistip.runtime.loops import Tasks, error_delay, follow
+from persistip.runtime.reporter import Reporter
+from persistip.runtime.retry import FAILED, soonest_delay
+from persistip.settings import AgentSettings
+from persistip.strategies import Announcer, Batch, Clock, Cluster, Datapath
+
+logger = logging.getLogger("persistip")
+
+_LEAST_RECHECK_SECONDS = 0.001
+
+
+class Agent:
+    """
+    Programs, announces and reports for one node.
+
+    Run it with ``await agent.run()``, or as ``async with agent:``. Nothing is touched before the first complete list of
+    attachments (``synced``). While the API cannot be reached, the last known attachments hold: what is programmed stays
+    and is repaired. A stop leaves the kernel as it is, so that traffic goes on.
+    """
+
+    def __init__(
+        self,
+        node_name: str,
+        cluster: Cluster,
+        datapath: Datapath,
+        announcer: Announcer,
+        *,
+        settings: AgentSettings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.node_name = node_name
+        self.synced = asyncio.Event()
+        self._settings = settings or AgentSettings()
+        self._clock: Clock = clock or SystemClock()
+        self._cluster = cluster
+        self._datapath = datapath
+        self._announcer = announcer
+        self._label = node_label(node_name)
+        self._attachments: dict[ObjectKey, AddressAttachment] = {}
+        self._reporter = Reporter(cluster, node_name, self._note_report)
+        self._cycle = NodeCycle(
+            node_name=node_name,
+            attachments=self._concerning,
+            datapath=datapath,
+            announcer=announcer,
+            clock=self._clock,
+            report=self._reporter.want,
+            rounds=self._settings.rounds,
+        )
+        self._wake = asyncio.Event()
+        self._is_urgent = False
+        self._is_stopping = False
+        self._attempt = 0
+        self._tasks = Tasks()
+        self._sources: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        """Work until ``stop``; raises when a fault of ours ended a loop."""
+        async with self:
+            await self._tasks.wait()
+
+    async def __aenter__(self) -> Agent:
+        self._sources = [
+            self._tasks.start(
+                follow(self._cluster.changes, self._take, name="cluster", on_gap=self._note_gap), "cluster-changes"
+            ),
+            self._tasks.start(
+                follow(self._datapath.changes, self._hear_kernel, name="datapath", on_gap=self._wake.set),
+                "datapath-changes",
+            ),
+        ]
+        self._tasks.start(self._reporter.run(), "reports")
+        self._tasks.start(self._work(), "passes")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Finish the pass in work and its reports, and fall silent: who does not watch must not announce."""
+        for source in self._sources:
+            source.cancel()
+        self._is_stopping = True
+        self._wake.set()
+        self.synced.set()
+        self._reporter.finish()
+        await self._tasks.stop(self._settings.grace_seconds)
+        try:
+            await self._announcer.announce(frozenset())
+        except BackendError as error:
+            logger.warning("could not stop announcing", extra={"node": self.node_name, "error": str(error)})
+
+    def _concerning(self) -> tuple[AddressAttachment, ...]:
+        """The latest attachments that carry this node's label; the only ones that ask anything of it."""
+        return tuple(attachment for attachment in self._attachments.values() if self._label in attachment.meta.labels)
+
+    def _take(self, batch: Batch) -> None:
+        known = {} if Kind.ATTACHMENT in batch.resynced else dict(self._attachments)
+        for key, found in batch.objects.items():
+            if isinstance(found, AddressAttachment):
+                known[key] = found
+            elif key.kind is Kind.ATTACHMENT:
+                known.pop(key, None)
+        for key, why in batch.unreadable.items():
+            # Neither present nor gone: what was known of it goes on holding.
+            if key in self._attachments:
+                known[key] = self._attachments[key]
+            logger.warning("cannot read an object", extra={"object": str(key), "error": why})
+        is_news = known != self._attachments
+        self._attachments = known
+        if is_news:
+            self._urge()
+        if batch.synced:
+            if not self.synced.is_set():
+                logger.info("observed everything", extra={"node": self.node_name, "attachments": len(known)})
+                self.synced.set()
+                self._urge()
+            self._reporter.hurry()
+
+    def _note_gap(self) -> None:
+        """The API is out of reach: nothing changes, and the kernel is still looked after."""
+
+    def _hear_kernel(self, _: None) -> None:
+        self._wake.set()
+
+    def _urge(self) -> None:
+        self._is_urgent = True
+        self._wake.set()
+
+    def _note_report(self, action: ReportNode) -> None:
+        """Our own entry as written is part of the next view; the watch will say it again."""
+        for key, attachment in self._attachments.items():
+            if attachment.meta.uid == action.uid:
+                others = tuple(report for report in attachment.nodes if report.node_name != self.node_name)
+                self._attachments[key] = attrs.evolve(attachment, nodes=(*others, action.report))
+                return
+
+    async def _work(self) -> None:
+        await self.synced.wait()
+        while not self._is_stopping:
+            self._wake.clear()
+            self._is_urgent = False
+            delay = await self._pass()
+            await self._wait(delay)
+
+    async def _pass(self) -> float:
+        """One pass; seconds until the next though nothing is heard."""
+        try:
+            result = await self._cycle.run()
+        except BackendError as error:
+            self._attempt += 1
+            logger.warning("a pass failed", extra={"node": self.node_name, "error": str(error)})
+            return error_delay(error, self._attempt, self.node_name)
+        except Exception:
+            # The node's traffic depends on this loop: whatever went wrong, it looks again.
+            self._attempt += 1
+            logger.exception("a fault of ours ended a pass", extra={"node": self.node_name})
+            return FAILED.delay(self._attempt, self.node_name)
+        return self._delay_after(result)
+
+    def _delay_after(self, result: Pass) -> float:
+        delays = [self._settings.resync_seconds]
+        self._attempt = self._attempt + 1 if result.is_failed else 0
+        if (retry := soonest_delay(result.outcomes, self._attempt, self.node_name)) is not None:
+            delays.append(retry)
+        if result.recheck_at is not None:
+            delays.append(max(result.recheck_at - self._clock.now(), _LEAST_RECHECK_SECONDS))
+        return min(delays)
+
+    async def _wait(self, delay_seconds: float) -> None:
+        """Until something is heard, or *delay_seconds*; the kernel's own events alone wake only so often."""
+        loop = asyncio.get_running_loop()
+        quiet_until = loop.time() + self._settings.kernel_quiet_seconds
+        await _wait_for(self._wake, delay_seconds)
+        while not (self._is_urgent or self._is_stopping) and (left := quiet_until - loop.time()) > 0:
+            self._wake.clear()
+            await _wait_for(self._wake, left)
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,24 @@
+"""
+What does an address need in a cluster without a cloud?
+
+In: any request.  Out: that there is nothing to do; ``GCPReady`` is True with reason NotRequired.
+"""
+
+from __future__ import annotations
+
+from persistip.model.actions import DONE, Outcome
+from persistip.strategies import AllocatorFeatures, CloudAction, CloudScope, CloudState
+
+
+class StaticAllocator:
+    """The ``AddressAllocator`` for clusters whose network already leads the addresses to the nodes."""
+
+    features = AllocatorFeatures(name="static", needs_provisioning=False, knows_owners=False)
+
+    async def observe(self, scope: CloudScope) -> CloudState:  # noqa: ARG002 - the same for every scope
+        """Everything is as it should be."""
+        return CloudState(ready=True)
+
+    async def apply(self, action: CloudAction) -> Outcome:  # noqa: ARG002 - the same for every action
+        """There is nothing to do, and it is done."""
+        return DONE

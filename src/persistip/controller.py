@@ -1,0 +1,164 @@
+"""
+How do the parts make a controller?
+
+In: a cluster, an allocator, reaction modes, settings.  Out: objects of the API that say what the rules say.
+Wire only: the rules are in ``decide``, the order of one pass in ``runtime/cycle.py``.
+
+    Cluster.changes() ──batch──> Catalog.update ──keys touched──> WorkQueue ──key──> ObjectCycle.run
+                                     ▲                               ▲                   │
+                                     └───── own writes, at once ─────┴──── retry, recheck┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+
+from persistip.decide.catalog import Catalog
+from persistip.decide.modes import BUILT_IN
+from persistip.errors import ConfigError
+from persistip.model.keys import ObjectKey
+from persistip.model.views import ClassView, GatewayView, RouteView
+from persistip.runtime.clock import SystemClock
+from persistip.runtime.cycle import ObjectCycle, Pass
+from persistip.runtime.loops import Tasks, follow
+from persistip.runtime.outcomes import Outcomes
+from persistip.runtime.retry import FAILED, LATE_SECONDS, soonest_delay
+from persistip.runtime.workqueue import QueueClosed, WorkQueue
+from persistip.settings import ControllerSettings
+from persistip.strategies import AddressAllocator, Batch, Clock, Cluster, ReactionMode
+
+logger = logging.getLogger("persistip")
+
+_LEAST_RECHECK_SECONDS = 0.001
+
+
+class Controller:
+    """
+    Decides which Pod holds which address, for a whole cluster.
+
+    Run it with ``await controller.run()``, or as ``async with controller:`` inside a program of yours. It acts only
+    while it has seen everything: never before the first complete observation (``synced``), and not from a break of the
+    watch until the lists that follow it.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        allocator: AddressAllocator,
+        modes: Mapping[str, ReactionMode] | None = None,
+        *,
+        settings: ControllerSettings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if allocator.features.needs_provisioning:
+            message = f"allocator {allocator.features.name!r} provisions a cloud, which this version cannot drive"
+            raise ConfigError(message)
+        self.synced = asyncio.Event()
+        self._settings = settings or ControllerSettings()
+        self._clock: Clock = clock or SystemClock()
+        self._cluster = cluster
+        self._outcomes: Outcomes[ObjectKey, str] = Outcomes()
+        self._catalog = Catalog(self._settings.policy, {**BUILT_IN, **(modes or {})})
+        self._queue: WorkQueue[ObjectKey] = WorkQueue()
+        self._cycle = ObjectCycle(
+            catalog=self._catalog,
+            cluster=cluster,
+            clock=self._clock,
+            outcomes=self._outcomes,
+            touch=self._touch,
+        )
+        self._may_act = asyncio.Event()
+        self._writing: dict[ObjectKey, int] = {}
+        self._tasks = Tasks()
+        self._source: asyncio.Task[None] | None = None
+
+    def view(self, key: ObjectKey) -> RouteView | GatewayView | ClassView:
+        """All that a decision about *key* may look at now: what the next pass would be handed."""
+        return self._catalog.view(key, self._clock.now(), self._outcomes.of(key))
+
+    async def run(self) -> None:
+        """Work until ``stop``; raises when a fault of ours ended a loop."""
+        async with self:
+            await self._tasks.wait()
+
+    async def __aenter__(self) -> Controller:
+        self._source = self._tasks.start(
+            follow(self._cluster.changes, self._take, name="cluster", on_gap=self._may_act.clear), "changes"
+        )
+        for number in range(self._settings.workers):
+            self._tasks.start(self._work(), f"worker-{number}")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Finish what is in work, take up nothing new. What stands in cluster and kernels stays."""
+        if self._source is not None:
+            self._source.cancel()
+        self._queue.close()
+        self._may_act.set()
+        await self._tasks.stop(self._settings.grace_seconds)
+
+    def _take(self, batch: Batch) -> None:
+        self._touch(self._catalog.update(batch))
+        if batch.synced:
+            if not self._may_act.is_set():
+                logger.info("observed everything", extra={"keys": len(self._queue)})
+            self._may_act.set()
+            self.synced.set()
+
+    def _touch(self, keys: Iterable[ObjectKey]) -> None:
+        for key in keys:
+            self._queue.add(key)
+
+    async def _work(self) -> None:
+        while True:
+            await self._may_act.wait()
+            try:
+                key = await self._queue.get()
+            except QueueClosed:
+                return
+            try:
+                if self._may_act.is_set():
+                    self._schedule(key, await self._cycle.run(key))
+                else:
+                    self._queue.add(key)
+            except Exception:
+                # One object that our rules cannot handle must not stop the others; it is loud, and comes again late.
+                logger.exception("a fault of ours stopped one key", extra={"object": str(key)})
+                self._queue.add_after(key, LATE_SECONDS)
+            finally:
+                self._queue.done(key)
+            # A pass that found nothing to do never waited; the source of changes must get its turn.
+            await asyncio.sleep(0)
+
+    def _schedule(self, key: ObjectKey, result: Pass) -> None:
+        """Decide by how the pass went when *key* comes again by itself."""
+        if result.is_failed:
+            delay = soonest_delay(result.outcomes, self._queue.count_failure(key), key)
+            if delay is not None:
+                self._queue.add_after(key, delay)
+        else:
+            self._queue.forget_failures(key)
+        if result.recheck_at is not None:
+            self._queue.add_after(key, max(result.recheck_at - self._clock.now(), _LEAST_RECHECK_SECONDS))
+        self._slow_down(key, result)
+
+    def _slow_down(self, key: ObjectKey, result: Pass) -> None:
+        """Hold a key back that writes and writes: what touches it again waits in a timer."""
+        if result.is_quiet:
+            self._writing.pop(key, None)
+            return
+        if not any(outcome.is_done for outcome in result.outcomes):
+            return
+        passes = self._writing[key] = self._writing.get(key, 0) + 1
+        excess = passes - self._settings.settle_passes
+        if excess > 0:
+            delay = FAILED.delay(excess, key)
+            self._queue.hold(key, delay)
+            logger.warning(
+                "an object does not settle", extra={"object": str(key), "passes": passes, "held_seconds": delay}
+            )

@@ -1,0 +1,94 @@
+"""
+Who keeps the loops of a process running, and how do they end?
+
+In: coroutines, sources of changes.  Out: nothing; they run until they are stopped.
+The rules: a source that breaks is opened anew with growing delays; a loop that ends by an error of ours ends its
+process (whoever runs it starts it again, with no memory and therefore without the fault); a stop lets what is in work
+finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
+
+from persistip.errors import BackendError, UnavailableError
+from persistip.runtime.retry import FAILED, Backoff, delay_after, outcome_of
+
+logger = logging.getLogger("persistip")
+
+T = TypeVar("T")
+
+
+async def follow(
+    source: Callable[[], AsyncIterator[T]],
+    handle: Callable[[T], None],
+    *,
+    name: str,
+    on_gap: Callable[[], None],
+    backoff: Backoff = FAILED,
+) -> None:
+    """
+    Hand every item of *source* to *handle*, and open the source anew whenever it breaks or ends.
+
+    *on_gap* is called at each break: from then until the next complete delivery something may have been missed.
+    """
+    attempt = 0
+    while True:
+        items = source()
+        try:
+            async for item in items:
+                attempt = 0
+                handle(item)
+            error: BackendError = UnavailableError("the source ended", operation=name)
+        except BackendError as caught:
+            error = caught
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+        attempt += 1
+        on_gap()
+        delay = max(backoff.delay(attempt, name), error_delay(error, attempt, name))
+        logger.warning(
+            "lost a source of changes", extra={"source": name, "error": str(error), "retry_in_seconds": round(delay, 3)}
+        )
+        await asyncio.sleep(delay)
+
+
+def error_delay(error: BackendError, attempt: int, key: object) -> float:
+    """Seconds after which an operation that ended in *error* may be tried again; never 0."""
+    return delay_after(outcome_of(error), attempt, key) or FAILED.delay(attempt, key)
+
+
+class Tasks:
+    """The loops of one process; the first that fails ends the wait for all."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run *coroutine* beside the others."""
+        task = asyncio.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        return task
+
+    async def wait(self) -> None:
+        """Until all have ended; raises what the first one that failed raised."""
+        pending = set(self._tasks)
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if not task.cancelled() and (error := task.exception()) is not None:
+                    raise error
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Give the loops *grace_seconds* to end by themselves, then cancel them."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()

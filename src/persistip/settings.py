@@ -1,0 +1,68 @@
+"""
+What can be set?
+
+Values only, in groups, each with the default that suits most: reading files, the environment and flags is the CLI's
+job, and checking them against the outside world is that of whoever uses them.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from persistip.model.views import Policy
+
+ROUTE_PROTOCOL = 190
+"""Our mark on kernel routes (rtnetlink's ``rtm_protocol``); free in iproute2's list."""
+
+
+@attrs.frozen(kw_only=True)
+class ControllerSettings:
+    """Settings of one controller process."""
+
+    policy: Policy = Policy()
+    """What changes decisions; must be the same on every replica."""
+    workers: int = attrs.field(default=8, validator=attrs.validators.ge(1))
+    """How many keys are worked on at a time; each waits for the API server most of its time."""
+    settle_passes: int = attrs.field(default=25, validator=attrs.validators.ge(2))
+    """After how many passes in a row that wrote something an object is slowed down: rules that contradict each other,
+    or another writer, must not become a storm of writes."""
+    grace_seconds: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
+    """How long a stop waits for what is in work."""
+
+
+@attrs.frozen(kw_only=True)
+class AnnounceSettings:
+    """
+    When an announcement is sent: at these times, then evenly until the end; all in seconds from its start.
+
+    Repeated because frames get lost and some switches and hosts ignore the first; ended because the kernel answers for
+    the address by itself.
+    """
+
+    offsets_seconds: tuple[float, ...] = (0.0, 0.05, 0.2, 1.0, 2.0, 5.0)
+    every_seconds: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
+    until_seconds: float = 300.0
+
+
+@attrs.frozen(kw_only=True)
+class AgentSettings:
+    """Settings of one agent process; its node's name is an argument of ``Agent``."""
+
+    uplinks: tuple[str, ...] = ()
+    """Links on which the node answers for addresses; empty: those of its default routes."""
+    route_protocol: int = attrs.field(
+        default=ROUTE_PROTOCOL, validator=[attrs.validators.ge(5), attrs.validators.le(255)]
+    )
+    """Our mark on kernel routes; 0 to 4 are the kernel's own."""
+    state_directory: str = "/var/lib/persistip"
+    """Where pins are recorded; must outlive the process, and need not outlive the machine's boot."""
+    resync_seconds: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
+    """After how long the kernel is looked at though nothing was heard: some changes send no event."""
+    kernel_quiet_seconds: float = attrs.field(default=0.02, validator=attrs.validators.ge(0))
+    """Least time between two looks that only the kernel's own events asked for: a storm of them must not fill a CPU."""
+    rounds: int = attrs.field(default=4, validator=attrs.validators.ge(1))
+    """How often one pass may look, act and look again before what is left waits for the next."""
+    announce: AnnounceSettings = AnnounceSettings()
+    """The announcer's schedule."""
+    grace_seconds: float = attrs.field(default=2.0, validator=attrs.validators.ge(0))
+    """How long a stop waits for what is in work."""
