@@ -6,8 +6,8 @@ Public are the names below and those of ``persistip.workload``, ``persistip.test
 everything else may change without notice.
 
 By semantic versioning: the nouns of the model, Outcome, the errors, Controller, Agent, plan_route, plan_node,
-plan_gateway, threaded, Cluster, AddressAllocator, Datapath and ReactionMode are stable; views, states, actions and
-features may gain members and fields with defaults; Announcer and Clock are provisional.
+plan_gateway, threaded, Cluster, AddressAllocator, Datapath and ReactionMode are stable; views, plans, states, actions,
+settings and features may gain members and fields with defaults; Announcer and Clock are provisional.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from persistip.agent import Agent
+    from persistip.controller import Controller
+    from persistip.decide.plan_gateway import ClassPlan, GatewayPlan, plan_gateway
+    from persistip.decide.plan_node import NodePlan, plan_node
+    from persistip.decide.plan_route import RoutePlan, plan_route
     from persistip.errors import (
         BackendError,
         BugError,
@@ -103,6 +108,8 @@ if TYPE_CHECKING:
         RouteFacts,
         RouteView,
     )
+    from persistip.runtime.threads import BlockingAllocator, threaded
+    from persistip.settings import AgentSettings, AnnounceSettings, ControllerSettings
     from persistip.strategies import (
         AddressAllocator,
         AllocatorFeatures,
@@ -124,7 +131,10 @@ __all__ = [
     "AddressAllocator",
     "AddressAttachment",
     "AddressSpec",
+    "Agent",
+    "AgentSettings",
     "AllocatorFeatures",
+    "AnnounceSettings",
     "Announcement",
     "Announcer",
     "AttachedAddress",
@@ -132,8 +142,10 @@ __all__ = [
     "Attract",
     "BackendError",
     "Batch",
+    "BlockingAllocator",
     "BugError",
     "ClassBehaviour",
+    "ClassPlan",
     "ClassView",
     "Clock",
     "CloudAction",
@@ -147,6 +159,8 @@ __all__ = [
     "ConditionType",
     "ConfigError",
     "ConfigMap",
+    "Controller",
+    "ControllerSettings",
     "CreateAttachment",
     "Damped",
     "Datapath",
@@ -160,6 +174,7 @@ __all__ = [
     "Gateway",
     "GatewayClass",
     "GatewayFacts",
+    "GatewayPlan",
     "GatewayStatus",
     "GatewayView",
     "GuardEntry",
@@ -175,6 +190,7 @@ __all__ = [
     "Mode",
     "Namespace",
     "Node",
+    "NodePlan",
     "NodeReport",
     "NodeScope",
     "NodeState",
@@ -217,6 +233,7 @@ __all__ = [
     "RouteEntry",
     "RouteFacts",
     "RouteKind",
+    "RoutePlan",
     "RouteStatus",
     "RouteView",
     "StaleError",
@@ -224,9 +241,18 @@ __all__ = [
     "ThrottledError",
     "UnavailableError",
     "Withdraw",
+    "plan_gateway",
+    "plan_node",
+    "plan_route",
+    "threaded",
 ]
 
 _HOMES = {
+    "persistip.agent": ("Agent",),
+    "persistip.controller": ("Controller",),
+    "persistip.decide.plan_gateway": ("ClassPlan", "GatewayPlan", "plan_gateway"),
+    "persistip.decide.plan_node": ("NodePlan", "plan_node"),
+    "persistip.decide.plan_route": ("RoutePlan", "plan_route"),
     "persistip.errors": (
         "BackendError",
         "BugError",
@@ -314,6 +340,8 @@ _HOMES = {
         "RouteFacts",
         "RouteView",
     ),
+    "persistip.runtime.threads": ("BlockingAllocator", "threaded"),
+    "persistip.settings": ("AgentSettings", "AnnounceSettings", "ControllerSettings"),
     "persistip.strategies": (
         "AddressAllocator",
         "AllocatorFeatures",
