@@ -66,6 +66,12 @@ def test_noun_is_light(name: str) -> None:
     assert loaded_by(f"from persistip import {name}") & set(HEAVY) == set()
 
 
+@pytest.mark.parametrize("module", ["persistip.agent", "persistip.controller"])
+def test_process_loads_no_client_by_itself(module: str) -> None:
+    """A controller and an agent load the library of an outside system only with the backend that needs it."""
+    assert loaded_by(f"import {module}") & {"aiohttp", "google", "kubernetes", "pyroute2"} == set()
+
+
 @pytest.mark.parametrize("name", persistip.__all__)
 def test_public_name_resolves(name: str) -> None:
     """Every name that the package offers is there."""
