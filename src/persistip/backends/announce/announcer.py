@@ -1,0 +1,201 @@
+"""
+Which announcement is sent when?
+
+In: the whole set of what is to be announced, whenever it changes.  Out: frames, at once and by a schedule.
+The rules: what is new goes out before ``announce`` returns; what is no longer wanted is never sent again, and that is
+checked before every single frame; a link that fails stops no other.
+
+    announce(wanted) ── new ones: first frames now ──> due heap ──(one task)──> still wanted? ──> frame ──> next due
+                     └─ others: forgotten
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from persistip.backends.announce.frames import announcing_frames
+from persistip.backends.announce.link import PacketWire, Wire
+from persistip.errors import BackendError, RefusedError, RejectedError, StaleError
+from persistip.model.actions import DONE, Outcome, OutcomeState
+from persistip.model.address import sort_key
+from persistip.model.entry import Announcement, LinkRef
+from persistip.settings import AnnounceSettings
+
+logger = logging.getLogger("persistip")
+
+_AGAIN_SECONDS = 0.5
+"""After a frame that could not be sent; its step of the schedule is not used up."""
+_BATCH = 64
+"""Announcements sent between two turns of the event loop: about a millisecond."""
+
+
+def offset_of(step: int, settings: AnnounceSettings) -> float | None:
+    """How many seconds after the start step number *step* is due; None after the end."""
+    offsets = settings.offsets_seconds
+    if step < len(offsets):
+        offset = offsets[step]
+    else:
+        offset = (offsets[-1] if offsets else 0.0) + (step - len(offsets) + 1) * settings.every_seconds
+    return offset if offset <= settings.until_seconds else None
+
+
+@attrs.define
+class _Running:
+    """An announcement under way: when it began and which step of the schedule is next."""
+
+    announcement: Announcement
+    started_at: float
+    step: int = 0
+
+
+class PacketAnnouncer:
+    """
+    An ``Announcer`` on packet sockets; ``async with``, or ``close`` at the end.
+
+    ``open_wire`` opens a link for sending and may be replaced in tests.
+    """
+
+    def __init__(
+        self, settings: AnnounceSettings | None = None, *, open_wire: Callable[[LinkRef], Wire] = PacketWire
+    ) -> None:
+        self._settings = settings or AnnounceSettings()
+        self._open_wire = open_wire
+        self._wires: dict[LinkRef, Wire] = {}
+        self._broken: dict[LinkRef, tuple[float, BackendError]] = {}
+        self._running: dict[Announcement, _Running] = {}
+        self._due: list[tuple[float, int, _Running]] = []
+        self._sequence = 0
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> PacketAnnouncer:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop everything."""
+        self._running.clear()
+        self._due.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        for wire in self._wires.values():
+            wire.close()
+        self._wires.clear()
+
+    async def announce(self, wanted: frozenset[Announcement]) -> Sequence[Outcome]:
+        """
+        Announce exactly *wanted* from now on; one outcome for each that is new, in the order of their addresses.
+
+        An announcement that could not be sent is tried again by itself as long as it is wanted.
+        """
+        for gone in self._running.keys() - wanted:
+            del self._running[gone]
+        self._forget_links()
+        now = asyncio.get_running_loop().time()
+        outcomes: list[Outcome] = []
+        new = sorted(wanted - self._running.keys(), key=lambda each: (sort_key(each.prefix), each.link))
+        for announcement in new:
+            self._running[announcement] = _Running(announcement, now)
+        for number, announcement in enumerate(new, start=1):
+            # Another call may have come while this one gave way.
+            if (running := self._running.get(announcement)) is not None:
+                outcomes.append(self._send_step(running))
+            if number % _BATCH == 0:
+                await asyncio.sleep(0)
+        if self._due and self._task is None:
+            self._task = asyncio.create_task(self._repeat(), name="announcements")
+        self._wake.set()
+        return outcomes
+
+    async def _repeat(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            for _ in range(_BATCH):
+                if not self._due or self._due[0][0] > loop.time():
+                    break
+                running = heapq.heappop(self._due)[2]
+                if self._running.get(running.announcement) is running:
+                    self._send_step(running)
+            else:
+                await asyncio.sleep(0)
+                continue
+            self._wake.clear()
+            try:
+                async with asyncio.timeout_at(self._due[0][0] if self._due else None):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def _send_step(self, running: _Running) -> Outcome:
+        """Send the frames of one step and put the next on the heap."""
+        now = asyncio.get_running_loop().time()
+        try:
+            self._send(running.announcement, now)
+        except BackendError as error:
+            if not isinstance(error, RejectedError) and now - running.started_at < self._settings.until_seconds:
+                self._put(now + _AGAIN_SECONDS, running)
+            return _outcome_of(error)
+        running.step += 1
+        offset = offset_of(running.step, self._settings)
+        if offset is not None:
+            # Never earlier than now: after a stall the missed steps are not sent in one burst.
+            self._put(max(running.started_at + offset, now), running)
+        return DONE
+
+    def _send(self, announcement: Announcement, now: float) -> None:
+        link = announcement.link
+        if link in self._broken:
+            until, error = self._broken[link]
+            if now < until:
+                # Hundreds of addresses share a link: its fault is met, and told, once.
+                raise error.with_traceback(None)
+            del self._broken[link]
+        try:
+            if link not in self._wires:
+                self._wires[link] = self._open_wire(link)
+            wire = self._wires[link]
+            for frame in announcing_frames(announcement.prefix.network_address, wire.hardware_address()):
+                wire.send(frame)
+        except BackendError as error:
+            logger.warning("could not announce", extra={"link": link.name, "error": str(error)})
+            # A socket that failed is opened anew: its link may have been made again.
+            self._close(link)
+            self._broken[link] = (now + _AGAIN_SECONDS, error)
+            raise
+
+    def _put(self, due: float, running: _Running) -> None:
+        self._sequence += 1
+        heapq.heappush(self._due, (due, self._sequence, running))
+
+    def _close(self, link: LinkRef) -> None:
+        wire = self._wires.pop(link, None)
+        if wire is not None:
+            wire.close()
+
+    def _forget_links(self) -> None:
+        used = {announcement.link for announcement in self._running}
+        for link in (self._wires.keys() | self._broken.keys()) - used:
+            self._close(link)
+            self._broken.pop(link, None)
+        if len(self._due) > 64 + 4 * len(self._running):
+            self._due = [item for item in self._due if self._running.get(item[2].announcement) is item[2]]
+            heapq.heapify(self._due)
+
+
+def _outcome_of(error: BackendError) -> Outcome:
+    is_blocked = isinstance(error, RefusedError | RejectedError)
+    return Outcome(
+        state=OutcomeState.BLOCKED if is_blocked else OutcomeState.FAILED,
+        reason=type(error).__name__.removesuffix("Error"),
+        message=str(error),
+        stale=isinstance(error, StaleError),
+    )
