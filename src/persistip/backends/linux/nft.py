@@ -144,7 +144,11 @@ def create_table(table: TableSpec) -> list[Message]:
     name = table.name
     messages = [
         _message(
-            _NEW_TABLE, CREATE, table.family, attribute_text(_TABLE_NAME, name), attribute_be32(_TABLE_FLAGS, table.flags)
+            _NEW_TABLE,
+            CREATE,
+            table.family,
+            attribute_text(_TABLE_NAME, name),
+            attribute_be32(_TABLE_FLAGS, table.flags),
         )
     ]
     messages += [_new_set(table, spec, number) for number, spec in enumerate(table.sets, start=1)]
@@ -211,9 +215,7 @@ def delete_elements(table: TableSpec, set_name: str, elements: Sequence[Element]
     return _elements(_DELETE_ELEMENTS, 0, table, set_name, elements)
 
 
-def _elements(
-    command: int, flags: int, table: TableSpec, set_name: str, elements: Sequence[Element]
-) -> list[Message]:
+def _elements(command: int, flags: int, table: TableSpec, set_name: str, elements: Sequence[Element]) -> list[Message]:
     head = (attribute_text(_ELEMENTS_TABLE, table.name), attribute_text(_ELEMENTS_SET, set_name))
     return [
         _message(
@@ -269,9 +271,7 @@ def read_table(netlink: NetlinkSocket, name: str, family: int) -> TableSpec | No
     flags = parse_attributes(answer[1], _HEAD.size).get(_TABLE_FLAGS, b"\0\0\0\0")
     rules: dict[str, list[tuple[Expression, ...]]] = {}
     for found in _dump(netlink, _GET_RULE, family, _RULE_TABLE, name):
-        rules.setdefault(read_text(found[_RULE_CHAIN]), []).append(
-            parse_expressions(found.get(_RULE_EXPRESSIONS, b""))
-        )
+        rules.setdefault(read_text(found[_RULE_CHAIN]), []).append(parse_expressions(found.get(_RULE_EXPRESSIONS, b"")))
     chains = (_parse_chain(found, rules) for found in _dump(netlink, _GET_CHAIN, family, _CHAIN_TABLE, name))
     sets = (_parse_set(found) for found in _dump(netlink, _GET_SET, family, _SET_TABLE, name))
     return TableSpec(name=name, family=family, sets=tuple(sets), chains=tuple(chains), flags=read_be32(flags))
@@ -295,7 +295,9 @@ def _parse_chain(found: dict[int, bytes], rules: dict[str, list[tuple[Expression
         priority = struct.unpack("!i", place[_HOOK_PRIORITY])[0]
         kind = read_text(found.get(_CHAIN_TYPE, b""))
         policy = read_be32(found.get(_CHAIN_POLICY, b"\0\0\0\1"))
-        hook = Hook(kind if policy == _POLICY_ACCEPT else f"{kind} policy {policy}", read_be32(place[_HOOK_NUMBER]), priority)
+        hook = Hook(
+            kind if policy == _POLICY_ACCEPT else f"{kind} policy {policy}", read_be32(place[_HOOK_NUMBER]), priority
+        )
     return Chain(name, hook, tuple(rules.get(name, ())))
 
 

@@ -68,7 +68,9 @@ class PinStore:
             pins = [_from_json(value) for value in content["pins"]]
         except (ValueError, KeyError, TypeError) as error:
             # Guessing would let the next owner of a Pod's IP be taken for the Pod.
-            raise ConfigError(f"{self._path} cannot be read ({error}); remove it to let all Pods be found anew") from error
+            raise ConfigError(
+                f"{self._path} cannot be read ({error}); remove it to let all Pods be found anew"
+            ) from error
         return {_key(pin): pin for pin in pins}
 
     def _write(self, pins: Mapping[tuple[str, str], Pin]) -> None:

@@ -188,7 +188,9 @@ def is_whole(found: TableSpec | None) -> bool:
     if found is None or found.flags or frozenset(found.sets) != frozenset(TABLE.sets):
         return False
     chains = {chain.name: chain for chain in found.chains}
-    return len(chains) == len(TABLE.chains) and all(_is_same_chain(chain, chains.get(chain.name)) for chain in TABLE.chains)
+    return len(chains) == len(TABLE.chains) and all(
+        _is_same_chain(chain, chains.get(chain.name)) for chain in TABLE.chains
+    )
 
 
 def _is_same_chain(wanted: Chain, found: Chain | None) -> bool:
@@ -272,5 +274,3 @@ def read_owner(element: Element, version: int, *, plain: bool) -> tuple[int, str
     last = element.key_end[-size:] or element.key[-size:]
     prefix = _prefix_between(element.key[-size:], int.from_bytes(last, "big") + 1)
     return None if prefix is None else (link, hardware_address, prefix)
-
-

@@ -18,8 +18,8 @@ from typing import Self
 from persistip.backends.linux.errors import error_from_os
 from persistip.backends.linux.sockets import NETLINK_NETFILTER, NETLINK_ROUTE, set_buffers, unpack
 
-ROUTE_GROUPS = (1, 3, 5, 7, 9, 11, 24, 25)
-"""Links; neighbours; IPv4 addresses, routes; IPv6 addresses, routes; IPv4 and IPv6 per-link settings."""
+ROUTE_GROUPS = (1, 3, 7, 11, 24, 25)
+"""Links; neighbours; IPv4 routes; IPv6 routes; IPv4 and IPv6 per-link settings."""
 NETFILTER_GROUPS = (7,)
 """nftables."""
 
@@ -75,14 +75,17 @@ class KernelMonitor:
         self._sockets.clear()
 
     async def wait(self, timeout_seconds: float) -> bool:
-        """Whether a relevant notification came within the time; forgets all that came so far."""
+        """Whether a relevant notification has come, or comes within the time."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._woken.wait()
         except TimeoutError:
             return False
-        self._woken.clear()
         return True
+
+    def forget(self) -> None:
+        """Forget what came so far: the owner looks at everything now."""
+        self._woken.clear()
 
     def _read(self, family: int, sock: socket.socket) -> None:
         """

@@ -1,0 +1,229 @@
+"""
+What does the kernel hold that has to do with us?
+
+In: two netlink sockets.  Out: a Snapshot: raw facts, ours and foreign, not yet judged.
+One dump of each kind, whatever the number of addresses. What is ours carries our protocol number, or stands in our
+nftables table; nothing else tells it, so a process without memory finds exactly its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv6Address
+
+import attrs
+
+from persistip.backends.linux import sysctls
+from persistip.backends.linux.links import Link, dump_links
+from persistip.backends.linux.neighbours import Neighbour, dump_neighbours
+from persistip.backends.linux.nft import Element, dump_elements, read_generation, read_table
+from persistip.backends.linux.routes import TABLE_LOCAL, Route, dump_default_links, dump_routes
+from persistip.backends.linux.ruleset import (
+    EXEMPT,
+    GUARDED,
+    OWNERS,
+    PLAIN_OWNERS,
+    PODS,
+    TABLE,
+    UPLINKS,
+    is_whole,
+    read_owner,
+    read_prefixes,
+    read_uplink,
+    set_of,
+)
+from persistip.backends.linux.sockets import NetlinkSocket
+from persistip.model.address import IPAddress, Prefix
+from persistip.model.entry import LinkRef
+
+PROTOCOL = 190
+"""Our number as the originator of routes and neighbour entries; listed by no other program we know of."""
+
+VERSIONS = (4, 6)
+
+Owner = tuple[int, str, Prefix]
+"""Link index, hardware address (empty on links without), prefix."""
+
+
+@attrs.define
+class Rules:
+    """
+    Our nftables table as it stands, or as it will stand after the messages made so far.
+
+    ``is_whole`` False: absent, or altered by somebody; it has to be built anew before elements are put.
+    """
+
+    is_present: bool = False
+    is_whole: bool = False
+    uplinks: frozenset[int] = frozenset()
+    exempt: set[Prefix] = attrs.field(factory=set)
+    guarded: set[Prefix] = attrs.field(factory=set)
+    owners: set[Owner] = attrs.field(factory=set)
+    pods: dict[Prefix, str] = attrs.field(factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing of any address is in it."""
+        return not (self.exempt or self.guarded or self.owners or self.pods)
+
+
+@attrs.define(kw_only=True)
+class Snapshot:
+    """
+    One look at the kernel; also the working copy on which a program of changes is worked out.
+
+    ``routes`` are those of table local by prefix, foreign ones too, the one that wins first. ``neighbours`` and
+    ``proxies`` are keyed by link and address.
+    """
+
+    links: dict[int, Link]
+    uplinks: tuple[LinkRef, ...]
+    routes: dict[Prefix, list[Route]]
+    neighbours: dict[tuple[int, IPAddress], Neighbour]
+    proxies: dict[tuple[int, IPAddress], Neighbour]
+    rules: Rules
+    is_forwarding: dict[int, bool]
+    """By IP version, the switch for all links."""
+    is_answering: dict[tuple[int, int], bool]
+    """By link and IP version, for uplinks: proxied addresses are answered for, at once."""
+    hop_uses: Counter[tuple[int, IPAddress]] = attrs.field(factory=Counter)
+    """How many routes of ours go through a next hop."""
+
+    def __attrs_post_init__(self) -> None:
+        for several in self.routes.values():
+            for route in several:
+                if route.protocol == PROTOCOL:
+                    self.count_hop(route, +1)
+
+    def count_hop(self, route: Route, change: int) -> None:
+        """One more or one less route of ours through its next hop."""
+        if route.gateway is not None:
+            self.hop_uses[route.link, route.gateway] += change
+
+    def link_ref(self, index: int) -> LinkRef:
+        """The link by name and index; one that is gone has no name any more."""
+        link = self.links.get(index)
+        return LinkRef(link.name if link else "", index)
+
+    def own_routes(self, prefix: Prefix) -> list[Route]:
+        """Our routes for the prefix, the one that wins first."""
+        return [route for route in self.routes.get(prefix, ()) if route.protocol == PROTOCOL]
+
+
+class Reader:
+    """Takes snapshots; remembers the ruleset's generation, so that untouched rules are not read twice."""
+
+    def __init__(self, route: NetlinkSocket, netfilter: NetlinkSocket, uplinks: Sequence[str]) -> None:
+        self._route = route
+        self._netfilter = netfilter
+        self._uplinks = tuple(uplinks)
+        self._rules: Rules | None = None
+        self._generation = -1
+
+    def read(self) -> Snapshot:
+        """Look at everything."""
+        links = {link.index: link for link in dump_links(self._route)}
+        uplinks = self._select_uplinks(links.values())
+        return Snapshot(
+            links=links,
+            uplinks=uplinks,
+            routes=self._read_routes(),
+            neighbours={(each.link, each.address): each for each in dump_neighbours(self._route)},
+            proxies={(each.link, each.address): each for each in dump_neighbours(self._route, proxies=True)},
+            rules=self._read_rules(),
+            is_forwarding={
+                4: sysctls.read_setting("net/ipv4/ip_forward") == "1",
+                6: sysctls.read_setting("net/ipv6/conf/all/forwarding") in ("1", "2"),
+            },
+            is_answering={
+                (uplink.index, version): sysctls.is_set(sysctls.answering(uplink.name, version))
+                for uplink in uplinks
+                for version in VERSIONS
+            },
+        )
+
+    def _select_uplinks(self, links: Iterable[Link]) -> tuple[LinkRef, ...]:
+        """The links named in the settings; without settings those of the default routes."""
+        if self._uplinks:
+            chosen = [link for link in links if any(fnmatchcase(link.name, pattern) for pattern in self._uplinks)]
+        else:
+            indexes = {link for version in VERSIONS for link in dump_default_links(self._route, version=version)}
+            chosen = [link for link in links if link.index in indexes]
+        return tuple(sorted(LinkRef(link.name, link.index) for link in chosen if not link.is_loopback))
+
+    def _read_routes(self) -> dict[Prefix, list[Route]]:
+        routes: dict[Prefix, list[Route]] = {}
+        for version in VERSIONS:
+            for route in dump_routes(self._route, version=version, table=TABLE_LOCAL):
+                routes.setdefault(route.prefix, []).append(route)
+        for several in routes.values():
+            if len(several) > 1:
+                # A stable sort: equal metrics keep the kernel's order, which for IPv4 is the order of preference.
+                several.sort(key=lambda route: route.metric)
+        return routes
+
+    def _read_rules(self) -> Rules:
+        """The generation is read first: a change during the reading makes the next look read again."""
+        generation = read_generation(self._netfilter)
+        if self._rules is None or generation != self._generation:
+            self._rules = _read_rules(self._netfilter)
+            self._generation = generation
+        rules = self._rules
+        return attrs.evolve(
+            rules,
+            exempt=set(rules.exempt),
+            guarded=set(rules.guarded),
+            owners=set(rules.owners),
+            pods=dict(rules.pods),
+        )
+
+
+def _read_rules(netfilter: NetlinkSocket) -> Rules:
+    table = read_table(netfilter, TABLE.name, TABLE.family)
+    if table is None:
+        return Rules()
+    rules = Rules(is_present=True, is_whole=is_whole(table))
+    present = {spec.name for spec in table.sets}
+
+    def elements(name: str) -> list[Element]:
+        return list(dump_elements(netfilter, TABLE, name)) if name in present else []
+
+    rules.uplinks = frozenset(map(read_uplink, elements(UPLINKS)))
+    for version in VERSIONS:
+        for family, into in ((EXEMPT, rules.exempt), (GUARDED, rules.guarded)):
+            prefixes, is_clean = read_prefixes(elements(set_of(family, version)))
+            into.update(prefixes)
+            rules.is_whole = rules.is_whole and is_clean
+        pods, is_clean = read_prefixes(elements(set_of(PODS, version)))
+        rules.pods.update(pods)
+        rules.is_whole = rules.is_whole and is_clean
+        for family in (OWNERS, PLAIN_OWNERS):
+            for element in elements(set_of(family, version)):
+                owner = read_owner(element, version, plain=family == PLAIN_OWNERS)
+                if owner is None:
+                    rules.is_whole = False
+                else:
+                    rules.owners.add(owner)
+    return rules
+
+
+def pinned_hop(hardware_address: str) -> IPv6Address:
+    """
+    The next hop that stands for a hardware address: fe80::7069:<the address's six bytes>.
+
+    Derived, so that it needs no allocation and two addresses never meet; on the link's own prefix, so that nothing
+    else routes to it. Its neighbour entry is permanent: packets go to that hardware address, whoever has the Pod's IP.
+    """
+    return IPv6Address(b"\xfe\x80\0\0\0\0\0\0\x70\x69" + bytes.fromhex(hardware_address.replace(":", "")))
+
+
+def pinned_hop_ipv4(hardware_address: str, attempt: int = 0) -> IPv4Address:
+    """
+    The same where IPv6 is switched off on the link: an address of 0.0.0.0/8, which no host can have.
+
+    Only 24 bits are left of the hardware address; *attempt* leads past an address that stands for another one.
+    """
+    number = int(hardware_address.replace(":", ""), 16)
+    return IPv4Address(1 + ((number & 0xFFFFFF) + attempt) % 0xFFFFFE)
