@@ -1,0 +1,562 @@
+"""The route's rules, driven step by step: every write of a plan is applied and the next plan made, until none is due."""
+
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+
+import attrs
+
+from persistip.decide.catalog import Catalog
+from persistip.decide.modes import BUILT_IN
+from persistip.decide.plan_route import RoutePlan, plan_route
+from persistip.model.actions import (
+    CreateAttachment,
+    DeleteAttachment,
+    RecordEvent,
+    ReplaceAttachment,
+    ReportRoute,
+)
+from persistip.model.address import AddressSpec
+from persistip.model.attachment import AddressAttachment, How, NodeReport, NodeStateName
+from persistip.model.conditions import Status, find_condition
+from persistip.model.gateway import ConfigMap, From, Gateway, GatewayClass, Listener, ParametersRef
+from persistip.model.keys import Kind, ObjectKey, ObjectMeta, node_label
+from persistip.model.node import Namespace, Node
+from persistip.model.pod import Pod
+from persistip.model.route import GKEIPRoute, ParentRef
+from persistip.model.selector import LabelSelector
+from persistip.model.views import Policy, RouteView
+from persistip.strategies import Batch
+
+CLASS = "gke-persistent-regional-external-managed"
+T0 = 1_800_000_000.0
+
+
+class World:
+    """One controller's catalog over objects that its own plans change, with agents that confirm when told to."""
+
+    def __init__(self) -> None:
+        self.now = T0
+        self.revision = 0
+        self.catalog = Catalog(Policy(), BUILT_IN)
+        self.events: list[RecordEvent] = []
+        self.put(
+            GatewayClass(
+                meta=ObjectMeta(name=CLASS, uid="class"),
+                controller_name="persistip.dev/controller",
+                parameters_ref=ParametersRef("", "ConfigMap", "allowed", "persistip-system"),
+            ),
+            ConfigMap(
+                ObjectMeta(name="allowed", namespace="persistip-system", uid="cm"),
+                (("allowedAddresses", "203.0.113.0/24, 2001:db8::/64"),),
+            ),
+            Namespace(ObjectMeta(name="tenant", uid="ns", labels={"persistent-ip": "yes"})),
+            Gateway(
+                meta=ObjectMeta(name="pool", namespace="infra", uid="gw", generation=1),
+                class_name=CLASS,
+                addresses=(
+                    AddressSpec("gke.networking.io/cidr", "203.0.113.0/28"),
+                    AddressSpec("IPAddress", "2001:db8::9"),
+                ),
+                listeners=(
+                    Listener(
+                        name="labelled",
+                        namespaces_from=From.SELECTOR,
+                        namespace_selector=LabelSelector((("persistent-ip", "yes"),)),
+                    ),
+                ),
+            ),
+            *(node(name) for name in ("a", "b", "c")),
+        )
+
+    def put(self, *objects: object) -> None:
+        """Deliver objects as the watch would."""
+        for each in objects:
+            self.revision += 1
+            meta = attrs.evolve(each.meta, resource_version=str(self.revision))  # type: ignore[attr-defined]
+            found = attrs.evolve(each, meta=meta)  # type: ignore[misc]
+            self.catalog.update(Batch(objects={found.key: found}))
+
+    def drop(self, *objects: object) -> None:
+        """Deliver that objects are gone."""
+        self.catalog.update(Batch(objects={each.key: None for each in objects}))  # type: ignore[attr-defined]
+
+    def view(self, name: str = "web") -> RouteView:
+        """The route's view now."""
+        view = self.catalog.view(ObjectKey(Kind.ROUTE, "tenant", name), self.now)
+        assert isinstance(view, RouteView)
+        return view
+
+    def step(self, name: str = "web") -> RoutePlan:
+        """Plan once and apply what the plan says."""
+        plan = plan_route(self.view(name))
+        for action in plan.actions:
+            match action:
+                case CreateAttachment(attachment):
+                    self.put(attrs.evolve(attachment, meta=attrs.evolve(attachment.meta, uid=f"att-{self.revision}")))
+                case ReplaceAttachment(attachment) if attachment.meta.is_terminating and not attachment.meta.finalizers:
+                    self.drop(attachment)
+                case ReplaceAttachment(attachment):
+                    self.put(attachment)
+                case DeleteAttachment():
+                    present = self.attachment(name)
+                    self.put(attrs.evolve(present, meta=attrs.evolve(present.meta, deleted_at=self.now)))
+                case ReportRoute(status=status):
+                    facts = self.view(name).facts
+                    assert facts is not None
+                    self.put(attrs.evolve(facts.route, status=status))
+                case RecordEvent():
+                    self.events.append(action)
+        return plan
+
+    def settle(self, name: str = "web", *, agents: bool = True) -> RoutePlan:
+        """Plan and apply until nothing is due; with *agents*, nodes do and confirm what they are asked for."""
+        for _ in range(30):
+            plan = self.step(name)
+            reported = agents and self.confirm(name)
+            if not plan.actions and not reported:
+                return plan
+            self.now += 0.01
+        raise AssertionError("the route does not settle")
+
+    def confirm(self, name: str = "web", nodes: Iterable[str] = ("a", "b", "c")) -> bool:
+        """The agents of *nodes* do what the attachment asks; whether any had something to say."""
+        present = self.view(name).attachment
+        if present is None:
+            return False
+        reports = {report.node_name: report for report in present.nodes}
+        for each in nodes:
+            report = reports.get(each, NodeReport(node_name=each))
+            mine = [release for release in present.spec.releasing if release.node_name == each]
+            if mine and all(release.how is How.NOW for release in mine):
+                report = attrs.evolve(report, released=max(release.epoch for release in mine))
+            holder = present.spec.holder
+            if holder is not None and holder.node_name == each and present.spec.held_prefixes:
+                report = attrs.evolve(report, epoch=present.spec.epoch, state=NodeStateName.PROGRAMMED)
+            if report != NodeReport(node_name=each):
+                reports[each] = report
+        if tuple(reports.values()) == present.nodes:
+            return False
+        self.put(attrs.evolve(present, nodes=tuple(reports.values())))
+        return True
+
+    def attachment(self, name: str = "web") -> AddressAttachment:
+        """The route's attachment."""
+        found = self.view(name).attachment
+        assert found is not None
+        return found
+
+    def condition(self, type_: str, name: str = "web") -> tuple[str, str]:
+        """Status and reason of a condition of the route."""
+        facts = self.view(name).facts
+        assert facts is not None
+        found = find_condition(facts.route.status.conditions, type_)
+        assert found is not None
+        return found.status, found.reason
+
+
+def node(name: str, uid: str = "") -> Node:
+    """A node with one IP and a Pod range."""
+    number = ord(name) - ord("a") + 1
+    return Node(
+        meta=ObjectMeta(name=name, uid=uid or f"node-{name}"),
+        ips=(ip_address(f"192.0.2.{number}"),),
+        pod_cidrs=(ip_network(f"10.0.{number}.0/24"),),
+    )
+
+
+def pod(name: str, on: str, *, age: float = 0.0, ready: bool = True, **changes: object) -> Pod:
+    """A Pod of app web; *age* in seconds counts back from the start."""
+    number = ord(on) - ord("a") + 1
+    values: dict[str, object] = {
+        "meta": ObjectMeta(
+            name=name, namespace="tenant", uid=f"pod-{name}", created_at=T0 - age, labels={"app": "web"}
+        ),
+        "node_name": on,
+        "phase": "Running",
+        "ips": (ip_address(f"10.0.{number}.{10 + len(name)}"), ip_address(f"fd00::{number}:{10 + len(name)}")),
+        "ready": ready,
+    }
+    return Pod(**values | changes)  # type: ignore[arg-type]
+
+
+def route(name: str = "web", *values: str, age: float = 100.0, **changes: object) -> GKEIPRoute:
+    """A route of namespace tenant for app web."""
+    fields: dict[str, object] = {
+        "meta": ObjectMeta(name=name, namespace="tenant", uid=f"route-{name}", generation=1, created_at=T0 - age),
+        "parent_refs": (ParentRef(name="pool", namespace="infra"),),
+        "addresses": tuple(AddressSpec("IPAddress", value) for value in values or ("203.0.113.9",)),
+        "pod_selector": LabelSelector((("app", "web"),)),
+    }
+    return GKEIPRoute(**fields | changes)  # type: ignore[arg-type]
+
+
+def holder(world: World, name: str = "web") -> str | None:
+    """Name of the Pod that the attachment names."""
+    found = world.attachment(name).spec.holder
+    return found.pod_name if found is not None else None
+
+
+def test_first_grant_is_pending_until_the_watch_has_shown_it() -> None:
+    """No agent may act on a claim before the order of writes has decided it."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.step()
+    assert [address.pending for address in world.attachment().spec.addresses] == [True]
+    first = world.attachment().spec.epoch
+    world.now += 0.001
+    world.step()
+    assert [address.pending for address in world.attachment().spec.addresses] == [False]
+    assert world.attachment().spec.epoch > first
+
+
+def test_first_grant_settles_with_all_conditions_true() -> None:
+    """A route with a Ready Pod ends Ready, and then nothing more is written."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.settle()
+    assert {each: world.condition(each) for each in ("Accepted", "GCPReady", "DPV2Ready", "Ready")} == {
+        "Accepted": ("True", "Accepted"),
+        "GCPReady": ("True", "NotRequired"),
+        "DPV2Ready": ("True", "Programmed"),
+        "Ready": ("True", "Ready"),
+    }
+    assert world.attachment().meta.labels == {node_label("a"): ""}
+    assert world.step().actions == ()
+
+
+def test_claim_written_twice_at_once_goes_to_the_first_write() -> None:
+    """Two leaders claim one address: the one whose view holds both claims withdraws its own."""
+    world = World()
+    world.put(pod("x", "a"), route("web"))
+    world.step("web")
+    rival = attrs.evolve(
+        world.attachment("web"),
+        meta=ObjectMeta(name="r-rival", uid="rival"),
+        spec=attrs.evolve(
+            world.attachment("web").spec, route=attrs.evolve(world.attachment("web").spec.route, name="rival")
+        ),
+    )
+    world.put(rival)
+    world.step("web")
+    assert world.attachment("web").spec.addresses == ()
+
+
+def test_newer_ready_pod_takes_over_and_the_old_node_delivers_until_confirmed() -> None:
+    """A planned move is make-before-break: AfterReady, then Now on confirmation, then gone."""
+    world = World()
+    world.put(pod("x", "a", age=50), route())
+    world.settle()
+    before = world.attachment().spec.epoch
+    world.put(pod("yy", "b", age=1))
+    world.step()
+    spec = world.attachment().spec
+    assert (holder(world), [entry.how for entry in spec.releasing]) == ("yy", [How.AFTER_READY])
+    assert spec.epoch > before
+    assert spec.releasing[0].epoch == spec.epoch
+    assert world.condition("DPV2Ready") == ("False", "Programming")
+
+    world.confirm(nodes=("b",))
+    world.step()
+    assert [entry.how for entry in world.attachment().spec.releasing] == [How.NOW]
+    assert world.attachment().spec.epoch == spec.epoch, "turning to Now is no new duty"
+    world.settle()
+    assert world.attachment().spec.releasing == ()
+    assert world.condition("Ready") == ("True", "Ready")
+    assert set(world.attachment().meta.labels) == {node_label("b")}
+
+
+def test_planned_move_takes_at_most_eight_writes() -> None:
+    """All writes of a move together, ours and the agents', Event included, are at most eight."""
+    world = World()
+    world.put(pod("x", "a", age=50), route())
+    world.settle()
+    writes, events = world.revision, len(world.events)
+    world.put(pod("yy", "b", age=1))
+    world.settle()
+    assert holder(world) == "yy"
+    assert (world.revision - writes - 1) + (len(world.events) - events) <= 8
+
+
+def test_unready_holder_loses_the_address_at_once() -> None:
+    """An unready Pod is released Now, whether or not somebody follows."""
+    world = World()
+    world.put(pod("x", "a", age=50), pod("yy", "b", age=60), route())
+    world.settle()
+    assert holder(world) == "x"
+    world.put(pod("x", "a", age=50, ready=False))
+    world.step()
+    assert holder(world) == "yy"
+    assert [entry.how for entry in world.attachment().spec.releasing] == [How.NOW]
+
+
+def test_no_eligible_pod_is_said_and_the_attachment_stays() -> None:
+    """Held by nobody, the object keeps epoch and incumbency, and the message counts why."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.settle()
+    world.put(pod("x", "a", ready=False))
+    world.settle()
+    assert holder(world) is None
+    assert world.attachment().spec.held_prefixes == (ip_network("203.0.113.9/32"),)
+    assert world.condition("Ready") == ("False", "NoEligiblePod")
+    facts = world.view().facts
+    assert facts is not None
+    assert "1 is not Ready" in find_condition(facts.route.status.conditions, "DPV2Ready").message  # type: ignore[union-attr]
+    assert facts.route.status.pods == ()
+
+
+def test_damped_pod_takes_back_only_after_ten_seconds_of_readiness() -> None:
+    """A Pod that lost the address for want of readiness does not displace a Ready holder at once."""
+    world = World()
+    world.put(pod("x", "a", age=50), pod("yy", "b", age=60), route())
+    world.settle()
+    world.put(pod("x", "a", age=50, ready=False))
+    world.settle()
+    back = world.now + 1
+    world.now = back
+    world.put(pod("x", "a", age=50, ready=True, ready_at=back))
+    plan = world.settle()
+    assert holder(world) == "yy"
+    assert plan.recheck_at is not None
+    assert plan.recheck_at >= back + 10
+    world.now = plan.recheck_at
+    world.settle()
+    assert holder(world) == "x"
+    assert world.attachment().spec.damped is None
+
+
+def test_terminating_holder_keeps_the_address_until_another_is_eligible() -> None:
+    """A StatefulSet's replacement does not exist yet when its Pod begins to terminate."""
+    world = World()
+    world.put(pod("x", "a", age=50), route())
+    world.settle()
+    leaving = pod("x", "a", age=50)
+    world.put(attrs.evolve(leaving, meta=attrs.evolve(leaving.meta, deleted_at=world.now)))
+    world.settle()
+    assert holder(world) == "x"
+    world.put(pod("yy", "b"))
+    world.step()
+    assert holder(world) == "yy"
+    assert [entry.how for entry in world.attachment().spec.releasing] == [How.AFTER_READY]
+
+
+def test_same_pod_name_made_again_is_another_pod() -> None:
+    """Pods are compared by UID: the replacement of a StatefulSet's Pod is a move."""
+    world = World()
+    world.put(pod("x", "a", age=50), route())
+    world.settle()
+    again = pod("x", "b")
+    world.put(attrs.evolve(again, meta=attrs.evolve(again.meta, uid="pod-x-again")))
+    world.settle()
+    spec = world.attachment().spec
+    assert spec.holder is not None
+    assert (spec.holder.pod_uid, spec.holder.node_name) == ("pod-x-again", "b")
+
+
+def test_move_back_to_a_releasing_node_drops_its_entry() -> None:
+    """Becoming holder again ends the node's own release."""
+    world = World()
+    world.put(pod("x", "a", age=50), pod("yy", "b", age=10), route())
+    world.settle()
+    world.put(pod("yy", "b", age=10, ready=False))
+    world.step()
+    assert [entry.pod_name for entry in world.attachment().spec.releasing] == ["yy"]
+    world.put(pod("x", "a", age=50, ready=False), pod("yy", "b", age=10))
+    world.now += 30
+    world.step()
+    assert holder(world) == "yy"
+    assert [entry.pod_name for entry in world.attachment().spec.releasing] == ["x"]
+
+
+def test_release_ends_only_by_confirmation_or_by_the_node_gone() -> None:
+    """Time ends nothing."""
+    world = World()
+    world.put(pod("x", "a", age=50), pod("yy", "b", age=60), route())
+    world.settle()
+    world.drop(pod("x", "a"))
+    for _ in range(5):
+        world.step()
+        world.confirm(nodes=("b",))
+        world.now += 3600
+    assert [entry.node_name for entry in world.attachment().spec.releasing] == ["a"]
+    world.drop(node("a"))
+    world.settle(agents=False)
+    assert world.attachment().spec.releasing == ()
+
+
+def test_namespace_that_loses_its_label_loses_its_addresses() -> None:
+    """A permission taken away withdraws and deletes the attachment."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.settle()
+    world.put(Namespace(ObjectMeta(name="tenant", uid="ns")))
+    world.settle()
+    assert world.view().attachment is None
+    assert world.condition("Accepted") == ("False", "NotAllowedByListeners")
+    assert world.condition("Ready") == ("False", "NotAllowedByListeners")
+    world.put(Namespace(ObjectMeta(name="tenant", uid="ns", labels={"persistent-ip": "yes"})))
+    world.settle()
+    assert world.condition("Ready") == ("True", "Ready")
+
+
+def test_drain_waits_for_the_node_and_says_so() -> None:
+    """The object stays while a node has not let go."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.settle()
+    world.drop(route())
+    world.settle(agents=False)
+    assert [entry.how for entry in world.attachment().spec.releasing] == [How.NOW]
+    world.settle()
+    assert world.view().attachment is None
+
+
+def test_route_made_again_with_the_same_name_waits_for_the_old_attachment() -> None:
+    """Another UID is another route; the old one's attachment is drained first."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.settle()
+    again = route()
+    world.put(attrs.evolve(again, meta=attrs.evolve(again.meta, uid="route-web-again")))
+    world.settle(agents=False)
+    assert world.condition("DPV2Ready") == ("False", "AwaitingRelease")
+    world.settle()
+    assert world.attachment().spec.route.uid == "route-web-again"
+    assert world.condition("Ready") == ("True", "Ready")
+
+
+def test_older_route_wins_an_address_that_nobody_holds() -> None:
+    """Between idle claims the oldest wins, and the loser's message names it."""
+    world = World()
+    world.put(route("older", age=200), route("newer", age=100))
+    world.settle("older")
+    world.settle("newer")
+    assert world.condition("Accepted", "older") == ("True", "Accepted")
+    assert world.condition("Accepted", "newer") == ("False", "AddressConflict")
+    facts = world.view("newer").facts
+    assert facts is not None
+    assert "tenant/older" in find_condition(facts.route.status.conditions, "Accepted").message  # type: ignore[union-attr]
+
+
+def test_edit_of_an_older_route_does_not_steal_a_held_address() -> None:
+    """The incumbent keeps what it holds against any age."""
+    world = World()
+    world.put(pod("x", "a"), route("newer", "203.0.113.9", age=100), route("older", "203.0.113.8", age=200))
+    world.settle("newer")
+    world.settle("older")
+    world.put(route("older", "203.0.113.8", "203.0.113.9", age=200))
+    world.settle("older")
+    world.settle("newer")
+    assert world.condition("Accepted", "newer") == ("True", "Accepted")
+    assert world.condition("Accepted", "older") == ("False", "AddressConflict")
+    assert world.attachment("older").spec.held_prefixes == (ip_network("203.0.113.8/32"),), "what it held stays"
+    assert holder(world, "older") == "x"
+
+
+def test_address_changes_route_only_after_its_release() -> None:
+    """The winner of a freed claim is accepted at once and served when the last node has let go."""
+    world = World()
+    world.put(pod("x", "a"), route("first"), route("second", age=50))
+    world.settle("first")
+    world.settle("second")
+    world.drop(route("first"))
+    world.settle("first", agents=False)
+    world.settle("second", agents=False)
+    assert world.condition("Accepted", "second") == ("True", "Accepted")
+    assert world.condition("DPV2Ready", "second") == ("False", "AwaitingRelease")
+    assert world.view("second").attachment is None
+    world.settle("first")
+    world.settle("second")
+    assert world.condition("Ready", "second") == ("True", "Ready")
+
+
+def test_edit_releases_what_it_drops_and_keeps_the_rest_uninterrupted() -> None:
+    """Addresses of both generations stay with the holder, dropped ones are released Now, new ones claimed."""
+    world = World()
+    world.put(pod("x", "a"), route("web", "203.0.113.8", "203.0.113.9"))
+    world.settle()
+    world.put(route("web", "203.0.113.9", "203.0.113.10"))
+    world.step()
+    spec = world.attachment().spec
+    assert spec.held_prefixes == (ip_network("203.0.113.9/32"),)
+    assert [(entry.prefixes, entry.how) for entry in spec.releasing] == [((ip_network("203.0.113.8/32"),), How.NOW)]
+    world.settle()
+    assert set(world.attachment().spec.held_prefixes) == {ip_network("203.0.113.9/32"), ip_network("203.0.113.10/32")}
+
+
+def test_both_families_need_a_pod_with_both() -> None:
+    """A Pod that lacks an IP of a family in the addresses is no candidate."""
+    world = World()
+    only_four = pod("x", "a", ips=(ip_address("10.0.1.11"),))
+    world.put(only_four, route("web", "203.0.113.9", "2001:db8::9"))
+    world.settle()
+    assert world.condition("Ready") == ("False", "NoEligiblePod") or world.condition("Ready") == (
+        "False",
+        "AwaitingPodIP",
+    )
+    world.put(pod("yy", "b"))
+    world.settle()
+    assert holder(world) == "yy"
+    assert world.attachment().spec.holder.pod_ips == (ip_address("10.0.2.12"), ip_address("fd00::2:12"))  # type: ignore[union-attr]
+
+
+def test_plan_answers_what_if_a_node_dies() -> None:
+    """The library's own example: the same view without a node names the next holder."""
+    world = World()
+    world.put(pod("x", "a", age=50), pod("yy", "b", age=10), route())
+    world.settle()
+    assert plan_route(world.view()).holder.pod_name == "yy"  # type: ignore[union-attr]
+    assert plan_route(world.view().without_node("b")).holder.pod_name == "x"  # type: ignore[union-attr]
+
+
+def test_unreadable_route_withdraws_nothing() -> None:
+    """An object that cannot be decoded is neither present nor gone."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.settle()
+    world.catalog.update(Batch(unreadable={route().key: "spec.addresses: expected array"}))
+    world.put(pod("x", "a", ready=False))
+    assert plan_route(world.view()).actions == ()
+
+
+def test_every_fault_is_listed_and_the_first_in_order_gives_the_reason() -> None:
+    """A user mends all at once."""
+    world = World()
+    world.put(
+        route(
+            "web",
+            "203.0.113.77/24",
+            "198.51.100.1",
+            pod_selector=LabelSelector(),
+            reaction_mode="Sometimes",
+            node_selector=LabelSelector((("a", "b"),)),
+        )
+    )
+    world.settle()
+    assert world.condition("Accepted") == ("False", "InvalidSelector")
+    facts = world.view().facts
+    assert facts is not None
+    message = find_condition(facts.route.status.conditions, "Accepted").message  # type: ignore[union-attr]
+    for part in (
+        "spec.podSelector",
+        "203.0.113.0/24",
+        "198.51.100.1 is not in the pool",
+        "spec.reactionMode",
+        "spec.nodeSelector",
+    ):
+        assert part in message
+
+
+def test_status_of_a_newer_generation_is_never_overwritten() -> None:
+    """A slow replica does not turn back what another wrote for a newer spec."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.settle()
+    facts = world.view().facts
+    assert facts is not None
+    newer = tuple(
+        attrs.evolve(each, observed_generation=9, status=Status.UNKNOWN) for each in facts.route.status.conditions
+    )
+    world.put(attrs.evolve(facts.route, status=attrs.evolve(facts.route.status, conditions=newer)))
+    world.settle()
+    assert world.condition("Ready")[0] == Status.UNKNOWN
