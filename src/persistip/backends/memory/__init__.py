@@ -1,0 +1,24 @@
+"""
+A cluster and its nodes with true semantics and no outside system: for docs, tests, simulation and embedding.
+
+``MemoryStore`` answers as an API server does, ``MemoryCluster`` is the Cluster on it, ``StoreServer`` and
+``RemoteStore`` put a unix socket between the two; ``MemoryFabric``, ``MemoryDatapath`` and ``MemoryAnnouncer`` say what
+a packet would do.
+"""
+
+from persistip.backends.memory.cluster import MemoryCluster
+from persistip.backends.memory.errors import AlreadyExistsError, ConflictError, ExpiredError, NotFoundError
+from persistip.backends.memory.store import Listing, MemoryStore, ObjectStore
+from persistip.backends.memory.watching import WatchEvent
+
+__all__ = [
+    "AlreadyExistsError",
+    "ConflictError",
+    "ExpiredError",
+    "Listing",
+    "MemoryCluster",
+    "MemoryStore",
+    "NotFoundError",
+    "ObjectStore",
+    "WatchEvent",
+]
