@@ -77,10 +77,8 @@ def compare(value: bytes, register: int = REGISTER_1) -> Expression:
 
 def to_network_order(register: int = REGISTER_1) -> Expression:
     """Turn a number of four bytes round: ranges over concatenated keys, and listings, want network order."""
-    return Expression(
-        "byteorder",
-        ((1, _be32(register)), (2, _be32(register)), (3, _be32(_HOST_TO_NETWORK)), (4, _be32(4)), (5, _be32(4))),
-    )
+    place, size = _be32(register), _be32(4)
+    return Expression("byteorder", ((1, place), (2, place), (3, _be32(_HOST_TO_NETWORK)), (4, size), (5, size)))
 
 
 def look_up(set_name: str, register: int = REGISTER_1) -> Expression:

@@ -141,13 +141,12 @@ def _message(command: int, flags: int, family: int, *attributes: bytes) -> Messa
 
 def create_table(table: TableSpec) -> list[Message]:
     """Table, sets, chains, rules, in the order in which they refer to each other; nothing may stand there yet."""
-    name = table.name
     messages = [
         _message(
             _NEW_TABLE,
             CREATE,
             table.family,
-            attribute_text(_TABLE_NAME, name),
+            attribute_text(_TABLE_NAME, table.name),
             attribute_be32(_TABLE_FLAGS, table.flags),
         )
     ]
@@ -295,9 +294,8 @@ def _parse_chain(found: dict[int, bytes], rules: dict[str, list[tuple[Expression
         priority = struct.unpack("!i", place[_HOOK_PRIORITY])[0]
         kind = read_text(found.get(_CHAIN_TYPE, b""))
         policy = read_be32(found.get(_CHAIN_POLICY, b"\0\0\0\1"))
-        hook = Hook(
-            kind if policy == _POLICY_ACCEPT else f"{kind} policy {policy}", read_be32(place[_HOOK_NUMBER]), priority
-        )
+        kind = kind if policy == _POLICY_ACCEPT else f"{kind} policy {policy}"
+        hook = Hook(kind, read_be32(place[_HOOK_NUMBER]), priority)
     return Chain(name, hook, tuple(rules.get(name, ())))
 
 

@@ -104,8 +104,6 @@ def plan_action(action: PutEntry | RemoveEntry, snapshot: Snapshot) -> Steps | O
             return _put_exempt(entry, snapshot) if is_put else _remove_exempt(entry, snapshot)
         case ProxyEntry():
             return _put_proxy(entry, snapshot) if is_put else _remove_proxy(entry, snapshot)
-        case _:
-            return Outcome(state=OutcomeState.UNSUPPORTED, message=f"no entry of kind {type(entry).__name__} here")
 
 
 # ---------------------------------------------------------------------------------------------------------- routes
@@ -430,9 +428,8 @@ def _put_proxy(entry: ProxyEntry, snapshot: Snapshot) -> Steps | Outcome:
     if link is None or link.name != entry.link.name:
         return failed(f"link {entry.link.name} is gone", stale=True)
     if not is_single(entry.prefix):
-        return Outcome(
-            state=OutcomeState.UNSUPPORTED, message=f"the kernel answers for single addresses, not {entry.prefix}"
-        )
+        message = f"the kernel answers for single addresses, not for {entry.prefix}"
+        return Outcome(state=OutcomeState.UNSUPPORTED, message=message)
     version = entry.prefix.version
     if version == 6 and not link.ipv6_enabled:
         return failed(f"IPv6 is disabled on link {link.name} (net.ipv6.conf.{link.name}.disable_ipv6)")
