@@ -210,7 +210,7 @@ class Probe:
         All that was seen since `start` had settled: counts, the longest silence, who was heard when, the TCP state.
 
         The same again since each mark, under `marks`. A lost request is one that no Pod answered; a lost tick of the
-        stream is one that no Pod was heard with, though none said that it had slept through it.
+        stream is one that no Pod was heard with; one that the Pod says it slept through is `unsent` instead.
         """
         stalls = [end - begin for begin, end in self.stalls if end > self.started_ns]
         result: dict[str, Any] = {
@@ -241,6 +241,7 @@ class Probe:
             expected = [tick for tick in expected if tick <= late]
         ingress = {"sent": len(sent), "lost": sum(1 for number in sent if number not in self.ingress.numbers)}
         egress = {"sent": len(expected), "lost": sum(1 for tick in expected if tick not in self.egress.numbers)}
+        egress["unsent"] = sum(1 for tick in ticks if tick in self.unsent and tick not in self.egress.numbers)
         found: dict[str, Any] = {}
         for name, track, counts in (("ingress", self.ingress, ingress), ("egress", self.egress, egress)):
             first: dict[str, int] = {}
