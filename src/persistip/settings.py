@@ -11,9 +11,6 @@ import attrs
 
 from persistip.model.views import Policy
 
-ROUTE_PROTOCOL = 190
-"""Our mark on kernel routes (rtnetlink's ``rtm_protocol``); free in iproute2's list."""
-
 
 @attrs.frozen(kw_only=True)
 class ControllerSettings:
@@ -50,10 +47,6 @@ class AgentSettings:
 
     uplinks: tuple[str, ...] = ()
     """Links on which the node answers for addresses; empty: those of its default routes."""
-    route_protocol: int = attrs.field(
-        default=ROUTE_PROTOCOL, validator=[attrs.validators.ge(5), attrs.validators.le(255)]
-    )
-    """Our mark on kernel routes; 0 to 4 are the kernel's own."""
     state_directory: str = "/var/lib/persistip"
     """Where pins are recorded; must outlive the process, and need not outlive the machine's boot."""
     resync_seconds: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))

@@ -6,5 +6,6 @@ CAP_NET_RAW.
 """
 
 from persistip.backends.announce.announcer import PacketAnnouncer
+from persistip.backends.announce.silent import SilentAnnouncer
 
-__all__ = ["PacketAnnouncer"]
+__all__ = ["PacketAnnouncer", "SilentAnnouncer"]

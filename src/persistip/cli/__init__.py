@@ -1,0 +1,28 @@
+"""
+What can a person ask for? `persistip VERB`, one file a verb.
+
+A verb's file is imported only when the verb is used: `persistip run agent` must start fast and load neither a terminal
+library nor a client it does not use.
+"""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+VERBS = {
+    "run": "persistip.cli.run:app",
+    "lab": "persistip.cli.lab:app",
+}
+
+
+def make_app() -> App:
+    """The command line, its verbs not yet loaded."""
+    app = App(name="persistip", help="Persistent IP addresses for Kubernetes Pods.")
+    for name, target in VERBS.items():
+        app.command(target, name=name)
+    return app
+
+
+def main() -> None:
+    """Console script `persistip`."""
+    make_app()()

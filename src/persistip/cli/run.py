@@ -1,0 +1,180 @@
+"""
+`persistip run controller` and `persistip run agent`: the two processes of a cluster.
+
+In: flags and PERSISTIP_* variables.  Out: a process that works until SIGTERM or SIGINT.  Exit status 0 after a stop
+that was asked for, 1 after a fault of ours, 2 for settings that cannot work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+from cyclopts.config import Env
+
+from persistip.cli.logs import Format, configure_logs
+from persistip.errors import ConfigError
+from persistip.settings import AgentSettings, ControllerSettings
+from persistip.strategies import Cluster
+
+if TYPE_CHECKING:
+    from persistip.agent import Agent
+    from persistip.controller import Controller
+
+EXIT_STOPPED, EXIT_FAULT, EXIT_SETTINGS = 0, 1, 2
+
+Level = Literal["debug", "info", "warning", "error"]
+
+_env = Env("PERSISTIP_", command=False)
+app = App(name="run", help="Run a controller or an agent until it is told to stop.", config=_env)
+
+
+@app.command(name="controller")
+def run_controller(
+    *,
+    cluster: str,
+    allocator: str = "static",
+    log_format: Format = "text",
+    log_level: Level = "info",
+    settings: Annotated[ControllerSettings | None, Parameter(name="*")] = None,
+) -> None:
+    """
+    Decide which Pod holds which address, for a whole cluster.
+
+    Parameters
+    ----------
+    cluster
+        Where the API is: memory:/path/of/a.sock.
+    allocator
+        What provides addresses: static, or one that is installed.
+    log_format
+        Lines for people, or JSON.
+    log_level
+        The least severe records that are written.
+    settings
+        Everything else that can be set.
+    """
+    _run(_controller(cluster, allocator, settings or ControllerSettings()), log_format, log_level)
+
+
+@app.command(name="agent")
+def run_agent(
+    *,
+    node_name: str,
+    cluster: str,
+    datapath: str = "linux",
+    announcer: str = "layer2",
+    log_format: Format = "text",
+    log_level: Level = "info",
+    settings: Annotated[AgentSettings | None, Parameter(name="*")] = None,
+) -> None:
+    """
+    Program, announce and report for the node whose network namespace this is.
+
+    Parameters
+    ----------
+    node_name
+        The Node's name in the cluster.
+    cluster
+        Where the API is: memory:/path/of/a.sock.
+    datapath
+        How packets are forwarded: linux, or one that is installed.
+    announcer
+        How neighbours are told: layer2, none, or one that is installed.
+    log_format
+        Lines for people, or JSON.
+    log_level
+        The least severe records that are written.
+    settings
+        Everything else that can be set.
+    """
+    _run(_agent(node_name, cluster, datapath, announcer, settings or AgentSettings()), log_format, log_level)
+
+
+def controller() -> None:
+    """Console script `persistip-controller`."""
+    App(name="persistip-controller", default_command=run_controller, config=_env)()
+
+
+def agent() -> None:
+    """Console script `persistip-agent`."""
+    App(name="persistip-agent", default_command=run_agent, config=_env)()
+
+
+async def _controller(cluster: str, allocator: str, settings: ControllerSettings) -> None:
+    # Each process loads its own half of the package, and no more.
+    from persistip.backends.registry import find_allocator  # noqa: PLC0415
+    from persistip.controller import Controller  # noqa: PLC0415
+
+    async with AsyncExitStack() as stack:
+        chosen = await stack.enter_async_context(find_allocator(allocator)(settings))
+        worker = Controller(await _open_cluster(stack, cluster, None), chosen, settings=settings)
+        await _until_told(worker)
+
+
+async def _agent(node_name: str, cluster: str, datapath: str, announcer: str, settings: AgentSettings) -> None:
+    from persistip.agent import Agent  # noqa: PLC0415
+    from persistip.backends.registry import find_announcer, find_datapath  # noqa: PLC0415
+
+    async with AsyncExitStack() as stack:
+        forwards = await stack.enter_async_context(find_datapath(datapath)(settings, node_name))
+        announces = await stack.enter_async_context(find_announcer(announcer)(settings, node_name))
+        opened = await _open_cluster(stack, cluster, node_name)
+        await _until_told(Agent(node_name, opened, forwards, announces, settings=settings))
+
+
+async def _open_cluster(stack: AsyncExitStack, where: str, node_name: str | None) -> Cluster:
+    scheme, _, rest = where.partition(":")
+    if scheme == "memory" and rest:
+        from persistip.backends.memory import MemoryCluster, RemoteStore  # noqa: PLC0415
+
+        store = await stack.enter_async_context(RemoteStore(rest))
+        return MemoryCluster(store, node_name=node_name)
+    message = f"--cluster {where!r} names no API; write memory:/path/of/a.sock"
+    raise ConfigError(message)
+
+
+async def _until_told(worker: Controller | Agent) -> None:
+    """Run *worker* until it ends or a signal asks it to; a second signal no longer waits for what is in work."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    working = asyncio.create_task(worker.run())
+
+    def tell() -> None:
+        if told.is_set():
+            working.cancel()
+        told.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, tell)
+    telling = asyncio.create_task(told.wait())
+    await asyncio.wait({working, telling}, return_when=asyncio.FIRST_COMPLETED)
+    telling.cancel()
+    if told.is_set():
+        await worker.stop()
+    try:
+        await working
+    except asyncio.CancelledError:
+        if not told.is_set():
+            raise
+
+
+def _run(work: Coroutine[Any, Any, None], log_format: Format, log_level: Level) -> None:
+    configure_logs(log_format, log_level)
+    logger = logging.getLogger("persistip")
+    try:
+        asyncio.run(work)
+    except ConfigError as error:
+        print(f"persistip: {error}", file=sys.stderr)
+        sys.exit(EXIT_SETTINGS)
+    except Exception:
+        # The last line of a process: whatever it was, it is logged and told by the status.
+        logger.exception("ended by a fault")
+        sys.exit(EXIT_FAULT)
+    sys.exit(EXIT_STOPPED)
