@@ -1,0 +1,333 @@
+"""
+What do a user's manifest files ask for?
+
+In: YAML or JSON files, as for ``kubectl apply -f``.  Out: the objects that can be used, and every fault with file,
+line, object, field path and fix. A fault costs its own object and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+import attrs
+import msgspec
+
+from persistip.model.address import Malformed, parse_prefix
+from persistip.model.gateway import Gateway
+from persistip.model.keys import Kind
+from persistip.model.route import GATEWAY_GROUP, GKEIPRoute
+from persistip.strategies import ClusterObject
+from persistip.wire import structs
+from persistip.wire.check import Path, check_object, closest, show_path
+from persistip.wire.decode import Unreadable, selector_to_model, to_model
+from persistip.wire.documents import Document, TextFault, parse_documents
+from persistip.wire.kinds import RESOURCES
+
+_STRUCTS: dict[str, type[structs.Wire]] = {
+    "GatewayClass": structs.GatewayClassObject,
+    "Gateway": structs.GatewayObject,
+    "GKEIPRoute": structs.RouteObject,
+    "AddressAttachment": structs.AttachmentObject,
+    "Pod": structs.PodObject,
+    "Node": structs.NodeObject,
+    "Namespace": structs.NamespaceObject,
+    "ConfigMap": structs.ConfigMapObject,
+    "Service": structs.ServiceObject,
+    "StatefulSet": structs.StatefulSetObject,
+    "Deployment": structs.DeploymentObject,
+}
+_WORKLOADS = frozenset({"StatefulSet", "Deployment"})
+_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+
+@attrs.frozen(kw_only=True)
+class Fault:
+    """What is wrong, where, and how to mend it; ``line``, ``document`` 0 and ``subject`` empty where there is none."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+    document: int = 0
+    subject: str = ""
+    path: str = ""
+    message: str
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
+        document = f" (document {self.document})" if self.document else ""
+        return ": ".join(part for part in (f"{place}{document}", self.subject, self.path, self.message) if part)
+
+
+@attrs.frozen(kw_only=True)
+class Manifest:
+    """
+    One object of a file.
+
+    ``body`` is what to hand to an API server, its namespace filled in; ``model`` is None for kinds that decisions do
+    not look at (StatefulSet, Deployment, Service).
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    body: dict[str, Any]
+    model: ClusterObject | None
+    file: str
+    document: int
+    lines: Mapping[Path, int] = attrs.field(repr=False, eq=False)
+
+    @property
+    def subject(self) -> str:
+        """Kind and path, for people."""
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+    def fault(self, path: Path, message: str) -> Fault:
+        """A fault of this object at *path*."""
+        return Fault(
+            file=self.file,
+            line=_line_of(self.lines, path),
+            document=self.document,
+            subject=self.subject,
+            path=show_path(path),
+            message=message,
+        )
+
+
+@attrs.frozen
+class Manifests:
+    """All that could be read, in the order of the files, and all that is wrong."""
+
+    objects: tuple[Manifest, ...]
+    faults: tuple[Fault, ...]
+
+
+def read_files(paths: Iterable[FilePath | str], *, namespace: str = "default") -> Manifests:
+    """
+    Read files, and the ``.yaml``, ``.yml`` and ``.json`` files of directories.
+
+    *namespace* is for objects that name none. A file that cannot be read is a fault like any other.
+    """
+    found: list[Manifest | Fault] = []
+    for path in paths:
+        for file in _files_of(FilePath(path)):
+            try:
+                text = file.read_bytes().decode("utf-8-sig")
+            except OSError as error:
+                found.append(Fault(file=str(file), message=f"cannot be read: {error.strerror or error}"))
+            except UnicodeDecodeError as error:
+                found.append(Fault(file=str(file), message=f"is no UTF-8 text (byte {error.start}); save it as UTF-8"))
+            else:
+                found += _read(text, str(file), namespace)
+    return _without_duplicates(found)
+
+
+def read_text(text: str, *, file: str = "-", namespace: str = "default") -> Manifests:
+    """Read one text; *file* is what faults call it."""
+    return _without_duplicates(_read(text, file, namespace))
+
+
+def find_doubts(manifests: Manifests) -> tuple[Fault, ...]:
+    """
+    What the API would take and the controller would refuse: unusable addresses, parents that no file defines.
+
+    For a reader that has the whole cluster in its files; the objects concerned stay, their conditions say the same.
+    """
+    gateways = {(each.namespace, each.name) for each in manifests.objects if each.kind == Kind.GATEWAY}
+    return tuple(doubt for manifest in manifests.objects for doubt in _doubts(manifest, gateways))
+
+
+def _doubts(manifest: Manifest, gateways: set[tuple[str, str]]) -> Iterator[Fault]:
+    model = manifest.model
+    if not isinstance(model, Gateway | GKEIPRoute):
+        return
+    for index, address in enumerate(model.addresses):
+        prefix = parse_prefix(address)
+        if isinstance(prefix, Malformed):
+            yield manifest.fault(("spec", "addresses", index, "value"), prefix.message)
+    for index, ref in enumerate(model.parent_refs if isinstance(model, GKEIPRoute) else ()):
+        parent = (ref.namespace or manifest.namespace, ref.name)
+        if ref.group == GATEWAY_GROUP and ref.kind == "Gateway" and parent not in gateways:
+            shown = {f"{namespace}/{name}": name for namespace, name in gateways}
+            meant = closest("/".join(parent), shown)
+            fix = f"did you mean {meant}?" if meant else "define it, or correct name and namespace"
+            yield manifest.fault(("spec", "parentRefs", index, "name"), f"no Gateway {'/'.join(parent)} exists; {fix}")
+
+
+def _files_of(path: FilePath) -> Iterable[FilePath]:
+    if path.is_dir():
+        return sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES)
+    return (path,)
+
+
+def _without_duplicates(found: Iterable[Manifest | Fault]) -> Manifests:
+    objects: dict[tuple[str, str, str], Manifest] = {}
+    faults: list[Fault] = []
+    for each in found:
+        if isinstance(each, Fault):
+            faults.append(each)
+            continue
+        first = objects.setdefault((each.kind, each.namespace, each.name), each)
+        if first is not each:
+            where = f"{first.file}:{first.lines.get((), 0)}"
+            faults.append(each.fault((), f"is defined twice, first at {where}, which is used; remove one"))
+    return Manifests(tuple(objects.values()), tuple(faults))
+
+
+def _read(text: str, file: str, namespace: str) -> list[Manifest | Fault]:
+    found: list[Manifest | Fault] = []
+    for parsed in parse_documents(text):
+        if isinstance(parsed, TextFault):
+            found.append(
+                Fault(
+                    file=file,
+                    line=parsed.line,
+                    column=parsed.column,
+                    document=parsed.document,
+                    path=show_path(parsed.path),
+                    message=parsed.message,
+                )
+            )
+        else:
+            for value, path in _flattened(parsed.value, ()):
+                found += _Object(parsed, value, path, file, namespace).read()
+    return found
+
+
+def _flattened(value: Any, path: Path) -> Iterator[tuple[Any, Path]]:
+    """The objects of a document: itself, or the items of a List, as ``kubectl get -o yaml`` prints them."""
+    is_list = (
+        isinstance(value, dict) and str(value.get("kind")).endswith("List") and isinstance(value.get("items"), list)
+    )
+    if not is_list:
+        yield value, path
+        return
+    for index, item in enumerate(value["items"]):
+        yield from _flattened(item, (*path, "items", index))
+
+
+def _line_of(lines: Mapping[Path, int], path: Path) -> int:
+    """The line of *path*, or of what is nearest above it."""
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path, 0)
+
+
+class _Object:
+    """One object of a document, on its way to a Manifest or its faults; ``_root`` is its place in the document."""
+
+    def __init__(self, document: Document, value: Any, root: Path, file: str, namespace: str) -> None:
+        self._document, self._value, self._root, self._file = document, value, root, file
+        self._default_namespace = namespace
+        self._subject = ""
+
+    def _fault(self, path: Path, message: str) -> Fault:
+        return Fault(
+            file=self._file,
+            line=_line_of(self._document.lines, (*self._root, *path)),
+            document=self._document.number,
+            subject=self._subject,
+            path=show_path(path),
+            message=message,
+        )
+
+    def read(self) -> list[Manifest | Fault]:
+        if not isinstance(self._value, dict):
+            return [self._fault((), "is no object; a manifest has apiVersion, kind, metadata and spec")]
+        self._subject = _subject_of(self._value)
+        type_fault = self._type_fault()
+        if type_fault is not None:
+            return [type_fault]
+        faults: list[Manifest | Fault] = [
+            self._fault(finding.path, finding.message)
+            for finding in check_object(
+                self._value,
+                _STRUCTS[self._value["kind"]],
+                lambda path: self._document.scalars.get((*self._root, *path)),
+            )
+        ]
+        if not faults:
+            faults += self._meaning_faults()
+        return faults or [self._manifest()]
+
+    def _type_fault(self) -> Fault | None:
+        kind, version = self._value.get("kind"), self._value.get("apiVersion")
+        if not isinstance(kind, str):
+            return self._fault(("kind",), f"is required; one of {', '.join(_STRUCTS)}")
+        if kind not in _STRUCTS:
+            meant = closest(kind, _STRUCTS)
+            fix = f"did you mean {meant}?" if meant else f"known are {', '.join(_STRUCTS)}"
+            return self._fault(("kind",), f"unknown kind {kind!r}; {fix}")
+        if version not in RESOURCES[kind].api_versions:
+            versions = " or ".join(RESOURCES[kind].api_versions)
+            return self._fault(("apiVersion",), f"is {version!r}; {kind} is written with {versions}")
+        return None
+
+    def _meaning_faults(self) -> Iterator[Fault]:
+        """Faults that need the object's fields to be right one by one."""
+        kind, metadata = self._value["kind"], self._value["metadata"]
+        name, longest = metadata["name"], 63 if kind == Kind.NAMESPACE else 253
+        if not _SUBDOMAIN.fullmatch(name) or len(name) > longest:
+            rule = f"at most {longest} lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
+            yield self._fault(("metadata", "name"), f"{name!r} is no name in Kubernetes: {rule}")
+        if metadata.get("namespace") and not RESOURCES[kind].namespaced:
+            yield self._fault(("metadata", "namespace"), f"{kind} belongs to no namespace; remove the line")
+        if kind in _WORKLOADS:
+            yield from self._workload_faults()
+        elif kind in tuple(Kind):
+            model = to_model(self._value)
+            if isinstance(model, Unreadable):
+                yield Fault(
+                    file=self._file,
+                    line=_line_of(self._document.lines, self._root),
+                    document=self._document.number,
+                    subject=self._subject,
+                    path=model.path,
+                    message=model.message,
+                )
+
+    def _workload_faults(self) -> Iterator[Fault]:
+        spec = self._value["spec"]
+        if (spec.get("replicas") or 0) < 0:
+            yield self._fault(("spec", "replicas"), f"is {spec['replicas']}; 0 or more")
+        selector = selector_to_model(msgspec.convert(spec["selector"], structs.Selector))
+        labels = (spec["template"].get("metadata") or {}).get("labels") or {}
+        if selector.is_empty:
+            yield self._fault(("spec", "selector"), "selects everything; name labels of the template in matchLabels")
+        elif (why := selector.fault()) is not None:
+            yield self._fault(("spec", "selector"), why)
+        elif not selector.matches(labels):
+            message = f"selector does not match these labels; give the template {dict(selector.match_labels)}"
+            yield self._fault(("spec", "template", "metadata", "labels"), message)
+
+    def _manifest(self) -> Manifest:
+        body, kind = dict(self._value), str(self._value["kind"])
+        namespace = ""
+        if RESOURCES[kind].namespaced:
+            namespace = body["metadata"].get("namespace") or self._default_namespace
+            body["metadata"] = {**body["metadata"], "namespace": namespace}
+        model = to_model(body) if kind in tuple(Kind) else None
+        return Manifest(
+            kind=kind,
+            namespace=namespace,
+            name=body["metadata"]["name"],
+            body=body,
+            model=None if isinstance(model, Unreadable) else model,
+            file=self._file,
+            document=self._document.number,
+            lines={
+                path[len(self._root) :]: line
+                for path, line in self._document.lines.items()
+                if path[: len(self._root)] == self._root
+            },
+        )
+
+
+def _subject_of(value: Mapping[str, Any]) -> str:
+    metadata = value.get("metadata")
+    names = metadata if isinstance(metadata, Mapping) else {}
+    path = "/".join(str(names[key]) for key in ("namespace", "name") if names.get(key))
+    return " ".join(part for part in (str(value.get("kind") or ""), path) if part)
