@@ -113,6 +113,8 @@ def _text_fault(error: yaml.YAMLError, number: int, offset: int, chunk: str) -> 
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         line, column = error.problem_mark.line, error.problem_mark.column
         message = " ".join(part for part in (error.context, error.problem) if part)
+        if error.context_mark is not None and error.context_mark.line != line:
+            message += f" (it began on line {offset + error.context_mark.line + 1})"
     else:
         position = int(getattr(error, "position", 0))
         line, column = chunk.count("\n", 0, position), position - chunk.rfind("\n", 0, position) - 1
@@ -170,10 +172,7 @@ class _Reading:
 
     def _value(self, node: yaml.Node, path: Path) -> Any:
         if len(path) > _MAX_DEPTH or len(self._lines) > _MAX_NODES:
-            # A YAML error ends the chunk: what would follow is more of the same.
-            raise yaml.MarkedYAMLError(
-                problem="too large or too deep once aliases are followed", problem_mark=node.start_mark
-            )
+            raise _TooLargeError
         self._lines[path] = self._line(node)
         match node:
             case yaml.MappingNode():

@@ -1,0 +1,206 @@
+"""Does a user's mistake get a sentence that names file, object, field and fix, and cost nothing else?"""
+
+from pathlib import Path
+
+import pytest
+
+from persistip.wire.files import find_doubts, read_files, read_text
+
+GATEWAY = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: pool, namespace: net}
+spec:
+  gatewayClassName: gke-persistent-regional-external-managed
+  addresses: [{type: IPAddress, value: 203.0.113.9}]
+  listeners: [{name: any, port: 1, protocol: none, allowedRoutes: {namespaces: {from: All}}}]
+"""
+ROUTE = """
+apiVersion: networking.gke.io/v1
+kind: GKEIPRoute
+metadata: {name: nat-0, namespace: telco}
+spec:
+  parentRefs: [{name: pool, namespace: net}]
+  addresses: [{type: IPAddress, value: 203.0.113.9}]
+  podSelector: {matchLabels: {app: nat}}
+"""
+WORKLOAD = """
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: nat}
+spec:
+  replicas: 2
+  serviceName: nat
+  selector: {matchLabels: {app: nat}}
+  template:
+    metadata: {labels: {app: nat}}
+    spec: {containers: [{name: main, image: nat}]}
+"""
+
+
+def messages(text: str) -> list[str]:
+    """Return what reading *text* as the file m.yaml complains about."""
+    return [str(fault) for fault in read_text(text, file="m.yaml").faults]
+
+
+def test_good_documents_are_read_without_a_fault() -> None:
+    """Objects come in order, with a model where decisions look at the kind and the namespace filled in."""
+    read = read_text(f"{GATEWAY}---{ROUTE}---{WORKLOAD}", namespace="mine")
+    assert read.faults == ()
+    assert [(each.subject, each.model is not None) for each in read.objects] == [
+        ("Gateway net/pool", True),
+        ("GKEIPRoute telco/nat-0", True),
+        ("StatefulSet mine/nat", False),
+    ]
+    assert read.objects[2].body["metadata"]["namespace"] == "mine"
+    assert find_doubts(read) == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("podSelector:", "podselector:", "spec.podselector: unknown field; did you mean podSelector?"),
+        ("value: 203", "vaule: 203", "spec.addresses[0].vaule: unknown field; did you mean value?"),
+        ("app: nat", "app: yes", "spec.podSelector.matchLabels.app: must be a string, but is the boolean true; put it"),
+        ("app: nat", "app: yes", 'in quotes: "yes"'),
+        ("app: nat", "app: 010", 'but is the number 8; put it in quotes: "010"'),
+        ("app: nat", "1: nat", 'spec.podSelector.matchLabels: 1 is no string to YAML; put it in quotes: "1"'),
+        (
+            "  podSelector:",
+            "  x: [y]\n  podSelector:",
+            "m.yaml:8 (document 1): GKEIPRoute telco/nat-0: spec.x: unknown",
+        ),
+        ("  podSelector:", "podSelector:", "podSelector: unknown field; it belongs under spec"),
+        ("  podSelector: {matchLabels: {app: nat}}", "", "spec.podSelector: is required and missing"),
+        ("[{name: pool, namespace: net}]", "{name: pool}", "spec.parentRefs: must be a list, but is an object (begin"),
+        ("name: nat-0, ", "", "metadata.name: is required and missing"),
+        ("name: nat-0, ", "name: ~, ", "metadata.name: is required and missing"),
+        ("name: nat-0, ", "name: Nat_0, ", "metadata.name: 'Nat_0' is no name in Kubernetes"),
+        ("kind: GKEIPRoute", "kind: GKEIProute", "unknown kind 'GKEIProute'; did you mean GKEIPRoute?"),
+        ("kind: GKEIPRoute", "kind: Zebra", "unknown kind 'Zebra'; known are GatewayClass, Gateway"),
+        (
+            "networking.gke.io/v1",
+            "networking.gke.io/v2",
+            "apiVersion: is 'networking.gke.io/v2'; GKEIPRoute is written",
+        ),
+        ("metadata:", "metadata: {}\nmetadata:", "metadata: key 'metadata' appears twice, first on line 4; keep one"),
+        ("[{name: pool", "[[{name: pool", "but got '<scalar>' (it began on line 6)"),
+        ("  addresses", "\taddresses", "indent with spaces, not tabs"),
+        ("nat-0", "&x nat-0", ""),
+        ("[{name: pool, namespace: net}]", "&x [*x]", "is too large or too deep once its aliases are followed"),
+        ("nat-0", "!!python/object:os.system x", "could not determine a constructor for the tag"),
+        ("nat-0", "!!int x", "tag tag:yaml.org,2002:int has no meaning in JSON"),
+    ],
+)
+def test_mistake_is_named_and_costs_only_its_object(old: str, new: str, said: str) -> None:
+    """Each mistake gets its sentence; the documents before and behind it are still read."""
+    assert old in ROUTE
+    text = "\n---".join((ROUTE.replace(old, new, 1), GATEWAY))
+    read = read_text(text, file="m.yaml")
+    if said:
+        assert any(said in str(fault) for fault in read.faults), [str(fault) for fault in read.faults]
+    assert [each.name for each in read.objects if each.kind == "Gateway"] == ["pool"]
+    assert [each.name for each in read.objects if each.kind == "GKEIPRoute"] == ([] if said else ["nat-0"])
+
+
+def test_every_fault_of_an_object_is_told_at_once() -> None:
+    """Two mistakes in one object are two faults."""
+    text = ROUTE.replace("podSelector", "podSelectr").replace("value", "valeu")
+    assert len([each for each in messages(text) if "did you mean" in each]) == 2
+
+
+def test_list_is_flattened() -> None:
+    """Items of a List are objects of their own, and their faults carry the line in the file."""
+    body = "".join(f"  {line}\n" for line in ROUTE.strip().splitlines())
+    broken = body.replace("nat-0", "nat-1").replace("value", "valeu")
+    text = f"apiVersion: v1\nkind: List\nitems:\n-\n{body}-\n{broken}"
+    read = read_text(text, file="m.yaml")
+    assert [each.name for each in read.objects] == ["nat-0"]
+    assert [str(fault) for fault in read.faults] == [
+        "m.yaml:18 (document 1): GKEIPRoute telco/nat-1: spec.addresses[0].valeu: unknown field; did you mean value?"
+    ]
+
+
+def test_object_given_twice_is_used_once() -> None:
+    """The second of two objects with one name is a fault that tells where the first stands."""
+    read = read_text(f"{ROUTE}---{ROUTE}", file="m.yaml")
+    assert len(read.objects) == 1
+    assert "is defined twice, first at m.yaml:2, which is used; remove one" in str(read.faults[0])
+
+
+def test_dates_and_sexagesimals_stay_strings() -> None:
+    """What YAML 1.1 would make a date or a number to the base of sixty is text, as it is for kubectl."""
+    text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: 2020-01-31, b: 1:30, c: 2001:db8::1}\n"
+    assert read_text(text).objects[0].body["data"] == {"a": "2020-01-31", "b": "1:30", "c": "2001:db8::1"}
+
+
+def test_merge_keys_and_anchors_are_followed() -> None:
+    """A mapping merged with << has the other's keys, its own winning."""
+    text = "apiVersion: v1\nkind: ConfigMap\nmetadata: &m {name: c, labels: &l {a: b, c: d}}\ndata: {<<: *l, c: e}\n"
+    assert read_text(text).objects[0].body["data"] == {"a": "b", "c": "e"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("replicas: 2", "replicas: -1", "spec.replicas: is -1; 0 or more"),
+        ("replicas: 2", "replicas: '2'", "spec.replicas: must be a whole number, but is the string '2'"),
+        ("replicas: 2", "replcas: 2", "did you mean replicas?"),
+        ("{labels: {app: nat}}", "{labels: {app: tan}}", "selector does not match these labels"),
+        ("selector: {matchLabels: {app: nat}}", "selector: {}", "spec.selector: selects everything"),
+    ],
+)
+def test_workload_mistake_is_named(old: str, new: str, said: str) -> None:
+    """What the lab reads of a StatefulSet is checked; the rest is Kubernetes' business."""
+    assert old in WORKLOAD
+    assert any(said in each for each in messages(WORKLOAD.replace(old, new)))
+
+
+def test_value_that_only_the_model_refuses_is_named() -> None:
+    """A string of the right type and the wrong meaning is found before it reaches anybody."""
+    text = "apiVersion: v1\nkind: Node\nmetadata: {name: n}\nspec: {podCIDRs: [10.0.0.1/8]}\n"
+    assert messages(text) == [
+        "m.yaml:1 (document 1): Node n: spec.podCIDRs[0]: 10.0.0.1/8 has host bits set",
+    ]
+
+
+def test_doubts_name_unusable_addresses_and_missing_gateways() -> None:
+    """What only the controller refuses keeps its object and is told with its line and the fix."""
+    text = "---".join((GATEWAY, ROUTE.replace("203.0.113.9", "203.0.113.9/24").replace("name: pool", "name: pol")))
+    read = read_text(text, file="m.yaml")
+    assert read.faults == ()
+    host_bits = (
+        "'203.0.113.9/24' has host bits set; write 203.0.113.0/24 for the network or 203.0.113.9/32 for the address"
+    )
+    missing = "no Gateway net/pol exists; did you mean net/pool?"
+    assert [str(doubt) for doubt in find_doubts(read)] == [
+        f"m.yaml:15 (document 2): GKEIPRoute telco/nat-0: spec.addresses[0].value: {host_bits}",
+        f"m.yaml:14 (document 2): GKEIPRoute telco/nat-0: spec.parentRefs[0].name: {missing}",
+    ]
+
+
+def test_files_and_directories_are_read(tmp_path: Path) -> None:
+    """A directory gives its manifests; a missing file and one that is no text are faults beside them."""
+    (tmp_path / "b.yaml").write_text(ROUTE)
+    (tmp_path / "a.yml").write_bytes(b"\xef\xbb\xbf" + GATEWAY.encode())
+    (tmp_path / "c.json").write_bytes(b"\xff\xfe")
+    (tmp_path / "notes.txt").write_text("not: read")
+    read = read_files([tmp_path, tmp_path / "none.yaml"])
+    assert [each.kind for each in read.objects] == ["Gateway", "GKEIPRoute"]
+    assert [str(fault) for fault in read.faults] == [
+        f"{tmp_path}/c.json: is no UTF-8 text (byte 0); save it as UTF-8",
+        f"{tmp_path}/none.yaml: cannot be read: No such file or directory",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "---\n---\n", "# only this\n", "%YAML 1.1\n---\n"])
+def test_nothing_written_is_nothing_wrong(text: str) -> None:
+    """Empty documents and comments are no objects and no faults."""
+    assert read_text(text) == read_text("")
+    assert read_text(text).faults == ()
+
+
+@pytest.mark.parametrize("text", ["3", "[" * 5000, "\x00", "- a", '"\\x"', "a: b: c"])
+def test_no_manifest_at_all_is_a_fault(text: str) -> None:
+    """Text that is no manifest is one fault, whatever it is."""
+    assert len(read_text(text).faults) == 1
