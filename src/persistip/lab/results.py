@@ -1,0 +1,177 @@
+"""
+What does one run of the lab find out?
+
+Values that the story fills and the report prints; ``to_json`` gives the form that other tools read, whose names are
+fixed. Blackouts are what the outside client saw, in milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+JSON_VERSION = 1
+
+Conditions = Mapping[str, tuple[str, str]]
+"""Condition type to (status, reason)."""
+
+
+@attrs.frozen(kw_only=True)
+class Flow:
+    """One direction as the client saw it; ``blackout_ms``: the longest silence, less one probe interval."""
+
+    sent: int
+    lost: int
+    blackout_ms: float
+
+
+@attrs.frozen
+class Place:
+    """A Pod and its node."""
+
+    pod: str
+    node: str
+
+
+@attrs.frozen(kw_only=True)
+class RouteResult:
+    """How one route stands at the end."""
+
+    route: str
+    addresses: tuple[str, ...]
+    place: Place | None
+    conditions: Conditions
+
+
+@attrs.frozen(kw_only=True)
+class EventResult:
+    """
+    One event on one address.
+
+    ``planned``: a living old Pod hands over to a new one. ``reaction_ms``: from the change of the Pod in the cluster to
+    the first payload through the new holder; None where nobody took over. ``tcp``: what became of a connection that was
+    open before: kept, reset, or none (it got neither answer nor end).
+    """
+
+    name: str
+    route: str
+    address: str
+    family: int
+    planned: bool
+    source: Place | None
+    target: Place | None
+    ingress: Flow
+    egress: Flow
+    reaction_ms: float | None
+    tcp: str
+    conditions_before: Conditions
+    conditions_after: Conditions
+
+
+@attrs.frozen(kw_only=True)
+class PromiseResult:
+    """One promise of the system: whether it was seen to hold, how often it was looked at, and what was seen if not."""
+
+    held: bool
+    checks: int
+    seen: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class LabResult:
+    """A whole run; ``failures``: sentences, empty when everything went as it should."""
+
+    seed: int
+    datapath: str
+    rootless: bool
+    routes: tuple[RouteResult, ...] = ()
+    events: tuple[EventResult, ...] = ()
+    promises: Mapping[str, PromiseResult] = attrs.field(factory=dict)
+    failures: tuple[str, ...] = ()
+
+    @property
+    def is_ok(self) -> bool:
+        """Every promise held and nothing else failed."""
+        return not self.failures and all(promise.held for promise in self.promises.values())
+
+
+def to_json(result: LabResult) -> dict[str, Any]:
+    """The document of ``persistip lab --json``."""
+    return {
+        "version": JSON_VERSION,
+        "seed": result.seed,
+        "datapath": result.datapath,
+        "rootless": result.rootless,
+        "routes": [
+            {
+                "route": route.route,
+                "addresses": list(route.addresses),
+                "pod": route.place.pod if route.place else None,
+                "node": route.place.node if route.place else None,
+                "conditions": _conditions(route.conditions),
+            }
+            for route in result.routes
+        ],
+        "events": [_event(event) for event in result.events],
+        "promises": {
+            name: {"held": promise.held, "checks": promise.checks, "seen": list(promise.seen)}
+            for name, promise in result.promises.items()
+        },
+        "summary": {
+            "planned": summarise(event for event in result.events if event.planned),
+            "unplanned": summarise(event for event in result.events if not event.planned),
+        },
+        "failures": list(result.failures),
+        "ok": result.is_ok,
+    }
+
+
+def _event(event: EventResult) -> dict[str, Any]:
+    return {
+        "name": event.name,
+        "route": event.route,
+        "address": event.address,
+        "family": event.family,
+        "planned": event.planned,
+        "from": attrs.asdict(event.source) if event.source else None,
+        "to": attrs.asdict(event.target) if event.target else None,
+        "probes": {"ingress": attrs.asdict(event.ingress), "egress": attrs.asdict(event.egress)},
+        "reaction_ms": event.reaction_ms,
+        "tcp": event.tcp,
+        "conditions": {
+            "before": _conditions(event.conditions_before),
+            "after": _conditions(event.conditions_after),
+        },
+    }
+
+
+def _conditions(conditions: Conditions) -> dict[str, dict[str, str]]:
+    return {type_: {"status": status, "reason": reason} for type_, (status, reason) in conditions.items()}
+
+
+def is_move(event: EventResult) -> bool:
+    """Whether the address went from one Pod to another."""
+    return event.source is not None and event.target is not None and event.source != event.target
+
+
+def summarise(events: Iterable[EventResult]) -> dict[str, Any]:
+    """Moves and the blackouts of both directions, worst direction of each move; None where there was no move."""
+    worst = sorted(max(event.ingress.blackout_ms, event.egress.blackout_ms) for event in events if is_move(event))
+    return {
+        "moves": len(worst),
+        "blackout_ms": {
+            "p50": _percentile(worst, 50),
+            "p99": _percentile(worst, 99),
+            "max": worst[-1] if worst else None,
+        },
+    }
+
+
+def _percentile(ordered: list[float], percent: int) -> float | None:
+    """The nearest-rank percentile."""
+    if not ordered:
+        return None
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
