@@ -8,6 +8,8 @@ a packet would do.
 
 from persistip.backends.memory.cluster import MemoryCluster
 from persistip.backends.memory.errors import AlreadyExistsError, ConflictError, ExpiredError, NotFoundError
+from persistip.backends.memory.remote import RemoteStore
+from persistip.backends.memory.server import StoreServer
 from persistip.backends.memory.store import Listing, MemoryStore, ObjectStore
 from persistip.backends.memory.watching import WatchEvent
 
@@ -20,5 +22,7 @@ __all__ = [
     "MemoryStore",
     "NotFoundError",
     "ObjectStore",
+    "RemoteStore",
+    "StoreServer",
     "WatchEvent",
 ]
