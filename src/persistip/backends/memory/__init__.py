@@ -7,7 +7,9 @@ a packet would do.
 """
 
 from persistip.backends.memory.cluster import MemoryCluster
+from persistip.backends.memory.datapath import MemoryAnnouncer, MemoryDatapath
 from persistip.backends.memory.errors import AlreadyExistsError, ConflictError, ExpiredError, NotFoundError
+from persistip.backends.memory.fabric import Delivered, Dropped, FabricNode, FabricPod, MemoryFabric
 from persistip.backends.memory.remote import RemoteStore
 from persistip.backends.memory.server import StoreServer
 from persistip.backends.memory.store import Listing, MemoryStore, ObjectStore
@@ -16,9 +18,16 @@ from persistip.backends.memory.watching import WatchEvent
 __all__ = [
     "AlreadyExistsError",
     "ConflictError",
+    "Delivered",
+    "Dropped",
     "ExpiredError",
+    "FabricNode",
+    "FabricPod",
     "Listing",
+    "MemoryAnnouncer",
     "MemoryCluster",
+    "MemoryDatapath",
+    "MemoryFabric",
     "MemoryStore",
     "NotFoundError",
     "ObjectStore",
