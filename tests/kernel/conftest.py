@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from persistip.backends.linux import LinuxDatapath, neighbours, nft, routes
+from persistip.backends.linux import LinuxDatapath, neighbours, nft, routes, ruleset
 from persistip.backends.linux.attributes import attribute, attribute_text, attribute_u32, nested
 from persistip.backends.linux.expressions import Expression, load_meta
 from persistip.backends.linux.links import Link, dump_links
@@ -139,6 +139,16 @@ class Namespace:
         with self:
             head = struct.pack("=BBBBi", family, int(length or size), flags, 0, self.index(name))
             self.request(Message(20, CREATE | EXCL, head + attribute(2, value.packed) + attribute(1, value.packed)))
+            deadline = time.monotonic() + 2
+            # The kernel finishes an IPv6 address some time later.
+            while value.version == 6 and not self.is_local(value) and time.monotonic() < deadline:
+                time.sleep(0.001)
+
+    @staticmethod
+    def is_local(address: object) -> bool:
+        with NetlinkSocket(NETLINK_ROUTE) as netlink:
+            local = routes.dump_routes(netlink, version=6, table=routes.TABLE_LOCAL)
+            return any(each.prefix.network_address == address and each.type == routes.TYPE_LOCAL for each in local)
 
     def add_route(self, prefix: str, link: str, via: str = "", **fields: Any) -> None:
         with self:
@@ -203,6 +213,8 @@ def is_heard(
 
 class Pod:
     """A Pod: a namespace, an IP of each family, and the addresses it holds on its loopback."""
+
+    is_heard = staticmethod(is_heard)
 
     def __init__(self, node: "Node", name: str, ips: Sequence[str], link: str, port: str = "") -> None:
         self.node, self.name, self.ips, self.link = node, name, tuple(ips), link
@@ -306,7 +318,15 @@ class Node:
         return made
 
     def put(self, datapath: LinuxDatapath, entries: Sequence[Entry]) -> list[Outcome]:
-        return self.apply(datapath, [PutEntry(entry) for entry in entries])
+        return self.apply(datapath, self.puts(entries))
+
+    @staticmethod
+    def puts(entries: Sequence[Entry]) -> list[DatapathAction]:
+        return [PutEntry(entry) for entry in entries]
+
+    def generation(self) -> int:
+        with self.space, NetlinkSocket(NETLINK_NETFILTER) as netlink:
+            return nft.read_generation(netlink)
 
     def remove(self, datapath: LinuxDatapath, entries: Sequence[Entry]) -> list[Outcome]:
         return self.apply(datapath, [RemoveEntry(entry) for entry in reversed(entries)])
@@ -320,7 +340,7 @@ class Node:
             return run(datapath.observe(NodeScope(pod_ips=frozenset(ip_address(ip) for ip in pod_ips))))
 
     def add_hostile_neighbours(self, *addresses: str) -> None:
-        """What others do on real nodes: masquerade everything, swallow the addresses, keep tables, routes, neighbours."""
+        """What others do on real nodes: masquerade all, swallow the addresses, keep tables, routes and neighbours."""
         masquerade = nft.TableSpec(
             name="hostile",
             family=nft.FAMILY_INET,
@@ -362,6 +382,7 @@ class Node:
 
     def foreign(self) -> list[object]:
         """Everything in the kernel that is not ours and does not change by itself, as the kernel says it."""
+        anycast = 4  # a forwarding host has one for every prefix of its own
         found: list[object] = []
         with self.space, NetlinkSocket(NETLINK_ROUTE) as netlink, NetlinkSocket(NETLINK_NETFILTER) as netfilter:
             for version in (4, 6):
@@ -369,12 +390,20 @@ class Node:
                     found += [
                         each
                         for each in routes.dump_routes(netlink, version=version, table=table)
-                        if each.protocol != 190 and not str(each.prefix).startswith("ff00")
+                        if each.protocol != 190
+                        and not str(each.prefix).startswith(("ff00", "fe80"))
+                        and each.type != anycast
                     ]
             for proxies in (False, True):
                 found += [each for each in neighbours.dump_neighbours(netlink, proxies=proxies) if each.protocol == 66]
             found.append(nft.read_table(netfilter, "hostile", nft.FAMILY_INET))
-        return found
+        return sorted(found, key=repr)
+
+    def forget_owner(self, guard: GuardEntry) -> None:
+        """Delete the owner of a guarded prefix, as a change that was broken off would leave it."""
+        owner = ruleset.owner_element(guard.link.index, guard.hardware_address, guard.prefix)
+        with self.space, NetlinkSocket(NETLINK_NETFILTER) as netlink:
+            assert nft.commit(netlink, nft.delete_elements(ruleset.TABLE, "owners4", [owner])) is None
 
     def own(self) -> tuple[int, int, int, bool]:
         """How many routes, neighbours and proxy entries carry our number, and whether our table is there."""

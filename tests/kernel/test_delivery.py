@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
 
@@ -134,6 +135,9 @@ class Tunnel:
             fcntl.ioctl(self.fd, 0x400454CA, struct.pack("16sH22x", b"tun0", 0x0001 | 0x1000))
             space.set_up("tun0")
 
+    def close(self) -> None:
+        os.close(self.fd)
+
     def receive(self, wanted: bytes, seconds: float = 1.0) -> bytes:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
@@ -147,12 +151,12 @@ class Tunnel:
 @pytest.mark.parametrize(("address", "pod_ip"), [(V4, IPS[0]), (V6, IPS[1])])
 def test_link_without_hardware_addresses_delivers_and_guards(cluster, node, address, pod_ip) -> None:
     """On a link without hardware addresses the packet arrives, the answer leaves, and others may not use the source."""
-    if not os.path.exists("/dev/net/tun"):
+    if not Path("/dev/net/tun").exists():
         pytest.skip("no /dev/net/tun")
     other = node.add_pod("p2", "10.9.2.5", "fd09:2::5")
     other.hold(address)
     tunnel = Tunnel(node.space)
-    with contextlib.closing(open(tunnel.fd, "rb", buffering=0)):
+    with contextlib.closing(tunnel):
         cluster.route_to(address, node)
         link, prefix = node.space.ref("tun0"), ip_network(address)
         datapath = node.datapath()
