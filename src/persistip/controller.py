@@ -20,11 +20,12 @@ from persistip.decide.modes import BUILT_IN
 from persistip.errors import ConfigError
 from persistip.model.keys import ObjectKey
 from persistip.model.views import ClassView, GatewayView, RouteView
+from persistip.runtime.allowance import Allowance
 from persistip.runtime.clock import SystemClock
 from persistip.runtime.cycle import ObjectCycle, Pass
 from persistip.runtime.loops import Tasks, follow
 from persistip.runtime.outcomes import Outcomes
-from persistip.runtime.retry import FAILED, LATE_SECONDS, soonest_delay
+from persistip.runtime.retry import LATE_SECONDS, soonest_delay
 from persistip.runtime.workqueue import QueueClosed, WorkQueue
 from persistip.settings import ControllerSettings
 from persistip.strategies import AddressAllocator, Batch, Clock, Cluster, ReactionMode
@@ -70,7 +71,7 @@ class Controller:
             touch=self._touch,
         )
         self._may_act = asyncio.Event()
-        self._writing: dict[ObjectKey, int] = {}
+        self._allowance: Allowance[ObjectKey] = Allowance(self._settings.write_burst, self._settings.writes_per_second)
         self._tasks = Tasks()
         self._source: asyncio.Task[None] | None = None
 
@@ -149,16 +150,9 @@ class Controller:
 
     def _slow_down(self, key: ObjectKey, result: Pass) -> None:
         """Hold a key back that writes and writes: what touches it again waits in a timer."""
-        if result.is_quiet:
-            self._writing.pop(key, None)
-            return
         if not any(outcome.is_done for outcome in result.outcomes):
             return
-        passes = self._writing[key] = self._writing.get(key, 0) + 1
-        excess = passes - self._settings.settle_passes
-        if excess > 0:
-            delay = FAILED.delay(excess, key)
-            self._queue.hold(key, delay)
-            logger.warning(
-                "an object does not settle", extra={"object": str(key), "passes": passes, "held_seconds": delay}
-            )
+        hold = self._allowance.spend(key, asyncio.get_running_loop().time())
+        if hold > 0:
+            self._queue.hold(key, hold)
+            logger.warning("an object does not settle", extra={"object": str(key), "held_seconds": round(hold, 3)})

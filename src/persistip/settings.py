@@ -20,9 +20,11 @@ class ControllerSettings:
     """What changes decisions; must be the same on every replica."""
     workers: int = attrs.field(default=8, validator=attrs.validators.ge(1))
     """How many keys are worked on at a time; each waits for the API server most of its time."""
-    settle_passes: int = attrs.field(default=25, validator=attrs.validators.ge(2))
-    """After how many passes in a row that wrote something an object is slowed down: rules that contradict each other,
-    or another writer, must not become a storm of writes."""
+    write_burst: int = attrs.field(default=50, validator=attrs.validators.ge(1))
+    """How many passes over one object may write something before it is slowed down; another writer that undoes ours
+    must not become a storm."""
+    writes_per_second: float = attrs.field(default=2.0, validator=attrs.validators.gt(0))
+    """To how many such passes a second it is then slowed down."""
     grace_seconds: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
     """How long a stop waits for what is in work."""
 

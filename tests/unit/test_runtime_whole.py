@@ -1,0 +1,562 @@
+"""Controller and agents on one store and one simulated kernel each, in virtual time: what the wiring promises."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from persistip.agent import Agent
+from persistip.backends.memory import MemoryCluster, MemoryStore
+from persistip.backends.static import StaticAllocator
+from persistip.controller import Controller
+from persistip.errors import ConfigError, UnavailableError
+from persistip.model.actions import (
+    DONE,
+    ClusterAction,
+    DatapathAction,
+    ForgetPin,
+    Outcome,
+    OutcomeState,
+    PutEntry,
+    RecordPin,
+    RemoveEntry,
+)
+from persistip.model.entry import Announcement, Entry, LinkRef, NodeScope, NodeState, Pin, PodLink, RouteEntry
+from persistip.model.keys import Kind, ObjectKey, attachment_name
+from persistip.model.views import RouteView
+from persistip.settings import ControllerSettings
+from persistip.strategies import AllocatorFeatures, Batch
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
+
+CLASS = "gke-persistent-regional-external-managed"
+ADDRESS = ip_network("203.0.113.5/32")
+ROUTE = ObjectKey(Kind.ROUTE, "shop", "web")
+UPLINK = LinkRef("eth0", 2)
+EPOCH = 1_800_000_000.0
+
+
+class LoopClock:
+    """Wall time that runs with the loop's."""
+
+    def now(self) -> float:
+        return EPOCH + asyncio.get_running_loop().time()
+
+
+class Cluster:
+    """A MemoryCluster whose connection can be cut, and which counts its writes."""
+
+    def __init__(self, store: MemoryStore, node_name: str | None = None) -> None:
+        self.inner = MemoryCluster(store, node_name=node_name)
+        self.is_cut = False
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.written: list[ClusterAction] = []
+        self._cut = asyncio.Event()
+
+    def cut(self) -> None:
+        self.is_cut = True
+        self._cut.set()
+
+    def mend(self) -> None:
+        self.is_cut = False
+        self._cut = asyncio.Event()
+
+    async def changes(self) -> AsyncIterator[Batch]:
+        if self.is_cut:
+            raise UnavailableError("cut")
+        source = self.inner.changes()
+        cut = asyncio.create_task(self._cut.wait())
+        step: asyncio.Task[Batch] | None = None
+        try:
+            while True:
+                step = asyncio.ensure_future(anext(source))
+                await asyncio.wait({step, cut}, return_when=asyncio.FIRST_COMPLETED)
+                if not step.done():
+                    raise UnavailableError("cut")
+                yield step.result()
+        finally:
+            cut.cancel()
+            if step is not None:
+                step.cancel()
+                await asyncio.gather(step, return_exceptions=True)
+            await source.aclose()  # type: ignore[attr-defined]
+
+    async def apply(self, actions: Sequence[ClusterAction]) -> Sequence[Outcome]:
+        if self.is_cut:
+            raise UnavailableError("cut")
+        await self.answers.wait()
+        self.written += actions
+        return await self.inner.apply(actions)
+
+
+class Kernel:
+    """A datapath that is a set of entries; each call leaves a line in ``diary``, which it shares with the announcer."""
+
+    def __init__(self, diary: list[str]) -> None:
+        self.diary = diary
+        self.entries: set[Entry] = set()
+        self.pins: set[Pin] = set()
+        self.links: dict[Any, PodLink] = {}
+        self.refuses: Callable[[DatapathAction], bool] = lambda _: False
+        self.is_blind = False
+        self._wake = asyncio.Event()
+
+    async def observe(self, scope: NodeScope) -> NodeState:
+        if self.is_blind:
+            raise UnavailableError("blind")
+        self.diary.append("observe")
+        return NodeState(
+            entries=frozenset(self.entries),
+            uplinks=(UPLINK,),
+            pod_links={ip: self.links[ip] for ip in scope.pod_ips if ip in self.links},
+            pins=frozenset(self.pins),
+        )
+
+    async def changes(self) -> AsyncIterator[None]:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            yield
+
+    async def apply(self, actions: Sequence[DatapathAction]) -> Sequence[Outcome]:
+        outcomes = []
+        for action in actions:
+            self.diary.append(type(action).__name__)
+            if self.refuses(action):
+                outcomes.append(Outcome(state=OutcomeState.FAILED, message="refused by the test"))
+                continue
+            match action:
+                case PutEntry(entry):
+                    self.entries.add(entry)
+                case RemoveEntry(entry):
+                    self.entries.discard(entry)
+                case RecordPin(pin):
+                    self.pins = {each for each in self.pins if each.pod_uid != pin.pod_uid} | {pin}
+                case ForgetPin(pin):
+                    self.pins.discard(pin)
+            outcomes.append(DONE)
+        return outcomes
+
+    def disturb(self) -> None:
+        self._wake.set()
+
+    @property
+    def routes(self) -> set[Entry]:
+        return {entry for entry in self.entries if isinstance(entry, RouteEntry)}
+
+
+class Voice:
+    """An announcer that notes the set it was handed."""
+
+    def __init__(self, diary: list[str]) -> None:
+        self.diary = diary
+        self.wanted: frozenset[Announcement] = frozenset()
+
+    async def announce(self, wanted: frozenset[Announcement]) -> Sequence[Outcome]:
+        self.diary.append("announce" if wanted else "silence")
+        self.wanted = wanted
+        return [DONE] * len(wanted)
+
+
+class World:
+    """A store with one claim, a controller, and an agent on each of two nodes."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self.stack = stack
+        self.clock = LoopClock()
+        self.store = MemoryStore(self.clock)
+        self.cluster = Cluster(self.store)
+        self.controller = Controller(self.cluster, StaticAllocator(), clock=self.clock)
+        self.kernels: dict[str, Kernel] = {}
+        self.voices: dict[str, Voice] = {}
+        self.agents: dict[str, Agent] = {}
+        self.agent_clusters: dict[str, Cluster] = {}
+        for number, name in enumerate(("a", "b")):
+            diary: list[str] = []
+            self.kernels[name] = Kernel(diary)
+            self.voices[name] = Voice(diary)
+            ip = pod_ip(name)
+            self.kernels[name].links[ip] = PodLink(
+                ip=ip, link=LinkRef("veth0", 10 + number), hardware_address=f"02:00:00:00:00:0{number}"
+            )
+            self.new_agent(name)
+
+    def new_agent(self, name: str) -> Agent:
+        cluster = self.agent_clusters[name] = Cluster(self.store, node_name=name)
+        self.agents[name] = Agent(name, cluster, self.kernels[name], self.voices[name], clock=self.clock)
+        return self.agents[name]
+
+    async def start(self) -> None:
+        for body in claim():
+            await self.put(body)
+        for worker in (self.controller, *self.agents.values()):
+            await self.stack.enter_async_context(worker)
+
+    async def put(self, body: dict[str, Any]) -> None:
+        status = body.get("status")
+        made = await self.store.create(body)
+        if status:
+            await self.store.update({**made, "status": status}, subresource="status", manager="test")
+
+    async def set_ready(self, name: str, *, ready: bool) -> None:
+        pod = await self.store.get("Pod", "shop", f"pod-{name}")
+        since = "2027-01-15T08:00:00Z"
+        pod["status"]["conditions"] = [
+            {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": since}
+        ]
+        await self.store.update(pod, subresource="status", manager="test")
+
+    async def attachment(self) -> dict[str, Any]:
+        return await self.store.get("AddressAttachment", "", attachment_name("shop", "web"))
+
+    async def ready(self) -> str:
+        route = await self.store.get("GKEIPRoute", "shop", "web")
+        found = [each for each in route.get("status", {}).get("conditions", ()) if each["type"] == "Ready"]
+        return found[0]["status"] + "/" + found[0]["reason"] if found else ""
+
+
+def pod_ip(node: str) -> Any:
+    return ip_address(f"10.0.{ord(node) - ord('a')}.9")
+
+
+def meta(name: str, namespace: str = "", **labels: str) -> dict[str, Any]:
+    return {"name": name, **({"namespace": namespace} if namespace else {}), **({"labels": labels} if labels else {})}
+
+
+def pod(node: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": meta(f"pod-{node}", "shop", app="web"),
+        "spec": {"nodeName": node, "containers": [{"name": "echo", "image": "echo"}]},
+        "status": {
+            "phase": "Running",
+            "podIP": str(pod_ip(node)),
+            "podIPs": [{"ip": str(pod_ip(node))}],
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2027-01-15T08:00:00Z"}],
+        },
+    }
+
+
+def claim() -> Iterable[dict[str, Any]]:
+    yield {"apiVersion": "v1", "kind": "Namespace", "metadata": meta("shop")}
+    for node in ("a", "b"):
+        yield {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": meta(node),
+            "spec": {},
+            "status": {"addresses": [{"type": "InternalIP", "address": f"192.0.2.{ord(node)}"}]},
+        }
+    yield {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": meta("allowed", "system"),
+        "data": {"allowedAddresses": "203.0.113.0/24"},
+    }
+    yield {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "GatewayClass",
+        "metadata": meta(CLASS),
+        "spec": {
+            "controllerName": "persistip.dev/controller",
+            "parametersRef": {"group": "", "kind": "ConfigMap", "name": "allowed", "namespace": "system"},
+        },
+    }
+    yield {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": meta("pool", "shop"),
+        "spec": {
+            "gatewayClassName": CLASS,
+            "addresses": [{"type": "IPAddress", "value": str(ADDRESS.network_address)}],
+            "listeners": [{"name": "all", "port": 1, "protocol": "none"}],
+        },
+    }
+    yield {
+        "apiVersion": "networking.gke.io/v1",
+        "kind": "GKEIPRoute",
+        "metadata": meta("web", "shop"),
+        "spec": {
+            "parentRefs": [{"name": "pool"}],
+            "addresses": [{"type": "IPAddress", "value": str(ADDRESS.network_address)}],
+            "podSelector": {"matchLabels": {"app": "web"}},
+        },
+    }
+    yield pod("a")
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """Return a world that has not started."""
+    async with AsyncExitStack() as stack:
+        yield World(stack)
+
+
+async def settle(seconds: float = 3.0) -> None:
+    await asyncio.sleep(seconds)
+
+
+async def test_claim_ends_in_kernel_neighbours_and_status(world: World) -> None:
+    """From the objects alone the address is programmed, announced and reported ready, and then nothing is written."""
+    await world.start()
+    await settle()
+    assert {entry.prefix for entry in world.kernels["a"].routes} == {ADDRESS}
+    assert {each.prefix for each in world.voices["a"].wanted} == {ADDRESS}
+    assert await world.ready() == "True/Ready"
+    revision = world.store.revision
+    await settle(120)
+    assert world.store.revision == revision
+
+
+async def test_move_takes_one_write_before_traffic_and_no_waiting(world: World) -> None:
+    """A holder that turns unready is replaced by one write, with no time passing on the loop's clock."""
+    await world.start()
+    await world.put(pod("b"))
+    await settle(20)
+    holder = (await world.attachment())["spec"]["nodeName"]
+    other = "b" if holder == "a" else "a"
+    world.cluster.written.clear()
+    before = asyncio.get_running_loop().time()
+    await world.set_ready(holder, ready=False)
+    while not world.kernels[other].routes:  # noqa: ASYNC110 - turns of the loop, in which no time passes
+        await asyncio.sleep(0)
+    assert asyncio.get_running_loop().time() - before < 0.01
+    assert [type(action).__name__ for action in world.cluster.written[:1]] == ["ReplaceAttachment"]
+    await settle()
+    assert not world.kernels[holder].entries
+    assert not world.voices[holder].wanted
+    assert await world.ready() == "True/Ready"
+    writes = len(world.cluster.written) + sum(len(each.written) for each in world.agent_clusters.values())
+    assert writes <= 8 + 4
+
+
+async def test_holder_programs_reads_back_announces_then_confirms(world: World) -> None:
+    """The order on the node is pin, entries, a look at what stands, announcement."""
+    await world.start()
+    await settle()
+    diary = world.kernels["a"].diary
+    last_put = max(index for index, line in enumerate(diary) if line == "PutEntry")
+    assert diary.index("RecordPin") < diary.index("PutEntry")
+    assert diary[last_put + 1 : last_put + 3] == ["observe", "announce"]
+
+
+async def test_former_holder_falls_silent_before_it_removes(world: World) -> None:
+    """A node that is told to let go stops announcing before it looks at or changes its kernel."""
+    await world.start()
+    await settle()
+    diary = world.kernels["a"].diary
+    diary.clear()
+    await world.set_ready("a", ready=False)
+    await settle()
+    assert diary.index("silence") < diary.index("observe") < diary.index("RemoveEntry")
+
+
+async def test_kernel_that_cannot_be_seen_does_not_keep_a_former_holder_talking(world: World) -> None:
+    """The announcement stops also while every look at the kernel fails."""
+    await world.start()
+    await settle()
+    world.kernels["a"].is_blind = True
+    await world.set_ready("a", ready=False)
+    await settle()
+    assert not world.voices["a"].wanted
+    assert world.kernels["a"].routes
+    world.kernels["a"].is_blind = False
+    await settle(60)
+    assert not world.kernels["a"].routes
+
+
+async def test_cut_from_the_api_an_agent_keeps_and_repairs(world: World) -> None:
+    """Without the API what is programmed stays, and what someone deletes is put back from the last known objects."""
+    await world.start()
+    await settle()
+    world.agent_clusters["a"].cut()
+    await settle(300)
+    assert world.kernels["a"].routes
+    world.kernels["a"].entries.clear()
+    world.kernels["a"].disturb()
+    await settle(0.5)
+    assert world.kernels["a"].routes
+    world.agent_clusters["a"].mend()
+    await settle(60)
+    assert await world.ready() == "True/Ready"
+
+
+async def test_api_that_hangs_on_a_report_does_not_stop_repairs(world: World) -> None:
+    """A status write that never returns holds up neither repair nor withdrawal."""
+    world.agent_clusters["a"].answers.clear()
+    await world.start()
+    await settle()
+    world.kernels["a"].entries.clear()
+    world.kernels["a"].disturb()
+    await settle(0.5)
+    assert world.kernels["a"].routes
+    await world.set_ready("a", ready=False)
+    await settle(0.5)
+    assert not world.kernels["a"].routes
+    world.agent_clusters["a"].answers.set()
+
+
+async def test_agent_started_without_the_api_removes_nothing(world: World) -> None:
+    """Before the first complete list a fresh agent leaves alone what it finds, its own entries included."""
+    await world.start()
+    await settle()
+    await world.agents["a"].stop()
+    fresh = world.new_agent("a")
+    world.agent_clusters["a"].cut()
+    world.kernels["a"].diary.clear()
+    await world.stack.enter_async_context(fresh)
+    await settle(60)
+    assert world.kernels["a"].routes
+    assert not world.kernels["a"].diary
+
+
+async def test_stopped_agent_leaves_kernel_and_falls_silent(world: World) -> None:
+    """After a graceful stop the entries stand and nothing is announced."""
+    await world.start()
+    await settle()
+    standing = set(world.kernels["a"].entries)
+    await world.agents["a"].stop()
+    assert world.kernels["a"].entries == standing
+    assert not world.voices["a"].wanted
+
+
+async def test_restarted_agent_changes_nothing_and_writes_nothing(world: World) -> None:
+    """An agent without memory adopts what its predecessor left: no action, no report, announcements again."""
+    await world.start()
+    await settle()
+    await world.agents["a"].stop()
+    world.kernels["a"].diary.clear()
+    revision = world.store.revision
+    await world.stack.enter_async_context(world.new_agent("a"))
+    await settle(60)
+    assert not {"PutEntry", "RemoveEntry", "RecordPin", "ForgetPin"} & set(world.kernels["a"].diary)
+    assert world.store.revision == revision
+    assert world.voices["a"].wanted
+
+
+async def test_entry_the_kernel_refuses_is_reported_and_tried_until_it_stands(world: World) -> None:
+    """A refused entry is a condition for the user, retried with growing delays and gone once the kernel takes it."""
+    world.kernels["a"].refuses = lambda action: isinstance(action, PutEntry) and isinstance(action.entry, RouteEntry)
+    await world.start()
+    await settle(60)
+    assert await world.ready() == "False/ProgrammingFailed"
+    assert not world.voices["a"].wanted
+    tries = world.kernels["a"].diary.count("PutEntry")
+    assert tries < 60
+    world.kernels["a"].refuses = lambda _: False
+    await settle(60)
+    assert await world.ready() == "True/Ready"
+
+
+async def test_controller_does_not_act_before_everything_is_observed(world: World) -> None:
+    """While its first lists are incomplete the controller writes nothing at all."""
+
+    async def changes() -> AsyncIterator[Batch]:
+        is_first = True
+        async for batch in world.cluster.inner.changes():
+            if batch.synced and is_first:
+                is_first = False
+                await asyncio.sleep(60)
+            yield batch
+
+    world.cluster.changes = changes  # type: ignore[method-assign]
+    await world.start()
+    await settle(59)
+    assert not world.cluster.written
+    assert not world.controller.synced.is_set()
+    await settle(10)
+    assert world.controller.synced.is_set()
+    assert world.cluster.written
+
+
+async def test_controller_cut_from_the_api_catches_up(world: World) -> None:
+    """What happened while the watch was broken is acted on after it is back."""
+    await world.start()
+    await settle()
+    world.cluster.cut()
+    await settle(30)
+    await world.put(pod("b"))
+    await world.set_ready("a", ready=False)
+    world.cluster.mend()
+    await settle(60)
+    assert (await world.attachment())["spec"]["nodeName"] == "b"
+    assert await world.ready() == "True/Ready"
+
+
+async def test_one_key_that_breaks_our_rules_stops_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception in the decision about the Gateway is loud, and the route is served all the same."""
+
+    def broken(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("persistip.runtime.cycle.plan_gateway", broken)
+    await world.start()
+    await settle()
+    assert await world.ready() == "True/Ready"
+    assert "a fault of ours stopped one key" in caplog.text
+
+
+async def test_object_that_never_settles_is_slowed_down(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A plan that always has a write left is held back instead of writing as fast as it can."""
+    settings = ControllerSettings(write_burst=5, writes_per_second=0.5)
+    controller = Controller(world.cluster, StaticAllocator(), settings=settings, clock=world.clock)
+    for body in claim():
+        await world.put(body)
+    stop = asyncio.Event()
+
+    async def disagree() -> None:
+        """Another writer that undoes every status at once."""
+        while not stop.is_set():
+            found = await world.store.get("GKEIPRoute", "shop", "web")
+            if found.get("status", {}).get("pods") != ["someone-else"]:
+                found["status"] = {"pods": ["someone-else"]}
+                await world.store.update(found, subresource="status", manager="other")
+            await asyncio.sleep(0.05)
+
+    async with controller:
+        other = asyncio.create_task(disagree())
+        await settle(60)
+        stop.set()
+        await other
+    assert "an object does not settle" in caplog.text
+    reports = [action for action in world.cluster.written if type(action).__name__ == "ReportRoute"]
+    assert 5 <= len(reports) <= 5 + 60 * 0.5 + 2
+
+
+async def test_view_shows_what_the_next_decision_sees(world: World) -> None:
+    """An embedding program can ask what would happen if a node died."""
+    await world.start()
+    await settle()
+    view = world.controller.view(ROUTE)
+    assert isinstance(view, RouteView)
+    assert [each.meta.name for each in view.pods] == ["pod-a"]
+    assert not view.without_node("a").pods
+
+
+async def test_stopped_controller_ends_run(world: World) -> None:
+    """``run`` returns after ``stop``, and a second stop does no harm."""
+    running = asyncio.create_task(world.controller.run())
+    await world.controller.synced.wait()
+    await world.controller.stop()
+    await running
+    await world.controller.stop()
+    assert not running.cancelled()
+
+
+class Cloud(StaticAllocator):
+    """An allocator that has something to provision."""
+
+    features = AllocatorFeatures(name="cloud", needs_provisioning=True, knows_owners=True)
+
+
+async def test_allocator_that_must_provision_is_refused_at_start(world: World) -> None:
+    """Nobody waits for a cloud that this version does not drive: it is said at once."""
+    with pytest.raises(ConfigError, match="cloud"):
+        Controller(world.cluster, Cloud(), clock=world.clock)
