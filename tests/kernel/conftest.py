@@ -17,7 +17,7 @@ import socket
 import struct
 import time
 from collections.abc import Coroutine, Iterator, Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -323,6 +323,36 @@ class Node:
     @staticmethod
     def puts(entries: Sequence[Entry]) -> list[DatapathAction]:
         return [PutEntry(entry) for entry in entries]
+
+    @staticmethod
+    def order(entry: Entry) -> tuple[int, str]:
+        """The order in which the agent puts entries."""
+        return (GuardEntry, ExemptEntry, RouteEntry, ProxyEntry).index(type(entry)), repr(entry)
+
+    def prepend_local_route(self, address: str, *, protocol: int, link: str) -> None:
+        with self.space:
+            self.space.request(
+                routes.prepend_route(
+                    routes.Route(
+                        prefix=ip_network(address),
+                        link=self.space.index(link),
+                        type=routes.TYPE_LOCAL,
+                        table=routes.TABLE_LOCAL,
+                        scope=routes.SCOPE_HOST,
+                        protocol=protocol,
+                    )
+                )
+            )
+
+    def flood_with_routes(self, number: int) -> None:
+        first = int(ip_address("192.168.0.0"))
+        with self.space, NetlinkSocket(NETLINK_ROUTE) as netlink:
+            link = self.space.index("eth0")
+            made = [
+                routes.Route(prefix=IPv4Network((first + each, 32)), link=link, scope=253, protocol=66)
+                for each in range(number)
+            ]
+            assert not any(netlink.request([routes.add_route(route) for route in made]))
 
     def generation(self) -> int:
         with self.space, NetlinkSocket(NETLINK_NETFILTER) as netlink:
