@@ -51,6 +51,7 @@ class _Running:
     announcement: Announcement
     started_at: float
     step: int = 0
+    last: Outcome = DONE
 
 
 class PacketAnnouncer:
@@ -93,7 +94,7 @@ class PacketAnnouncer:
 
     async def announce(self, wanted: frozenset[Announcement]) -> Sequence[Outcome]:
         """
-        Announce exactly *wanted* from now on; one outcome for each that is new, in the order of their addresses.
+        Announce exactly *wanted* from now on; one outcome for each of it, the last, in the order of their addresses.
 
         An announcement that could not be sent is tried again by itself as long as it is wanted.
         """
@@ -101,20 +102,20 @@ class PacketAnnouncer:
             del self._running[gone]
         self._forget_links()
         now = asyncio.get_running_loop().time()
-        outcomes: list[Outcome] = []
-        new = sorted(wanted - self._running.keys(), key=lambda each: (sort_key(each.prefix), each.link))
+        new = sorted(wanted - self._running.keys(), key=_order)
         for announcement in new:
             self._running[announcement] = _Running(announcement, now)
         for number, announcement in enumerate(new, start=1):
             # Another call may have come while this one gave way.
             if (running := self._running.get(announcement)) is not None:
-                outcomes.append(self._send_step(running))
+                self._send_step(running)
             if number % _BATCH == 0:
                 await asyncio.sleep(0)
         if self._due and self._task is None:
             self._task = asyncio.create_task(self._repeat(), name="announcements")
         self._wake.set()
-        return outcomes
+        states = (self._running.get(announcement) for announcement in sorted(wanted, key=_order))
+        return [running.last if running is not None else _OVERTAKEN for running in states]
 
     async def _repeat(self) -> None:
         loop = asyncio.get_running_loop()
@@ -135,7 +136,7 @@ class PacketAnnouncer:
             except TimeoutError:
                 continue
 
-    def _send_step(self, running: _Running) -> Outcome:
+    def _send_step(self, running: _Running) -> None:
         """Send the frames of one step and put the next on the heap."""
         now = asyncio.get_running_loop().time()
         try:
@@ -143,13 +144,14 @@ class PacketAnnouncer:
         except BackendError as error:
             if not isinstance(error, RejectedError) and now - running.started_at < self._settings.until_seconds:
                 self._put(now + _AGAIN_SECONDS, running)
-            return _outcome_of(error)
+            running.last = _outcome_of(error)
+            return
+        running.last = DONE
         running.step += 1
         offset = offset_of(running.step, self._settings)
         if offset is not None:
             # Never earlier than now: after a stall the missed steps are not sent in one burst.
             self._put(max(running.started_at + offset, now), running)
-        return DONE
 
     def _send(self, announcement: Announcement, now: float) -> None:
         link = announcement.link
@@ -189,6 +191,13 @@ class PacketAnnouncer:
         if len(self._due) > 64 + 4 * len(self._running):
             self._due = [item for item in self._due if self._running.get(item[2].announcement) is item[2]]
             heapq.heapify(self._due)
+
+
+_OVERTAKEN = Outcome(state=OutcomeState.FAILED, message="no longer wanted by a later call", stale=True)
+
+
+def _order(announcement: Announcement) -> tuple[tuple[int, int, int], LinkRef, int]:
+    return sort_key(announcement.prefix), announcement.link, announcement.epoch
 
 
 def _outcome_of(error: BackendError) -> Outcome:
