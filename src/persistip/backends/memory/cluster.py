@@ -125,11 +125,11 @@ class MemoryCluster:
     async def _apply(self, action: ClusterAction) -> Outcome:
         match action:
             case CreateAttachment(attachment=attachment):
-                return _done(await self._store.create(_request(attachment)))
+                return _done(await self._store.create(_request(attachment, is_new=True)))
             case ReplaceAttachment(attachment=attachment):
                 if not attachment.meta.uid or not attachment.meta.resource_version:
                     raise RejectedError("a replacement needs UID and resourceVersion of what it replaces")
-                return _done(await self._store.update(_request(attachment)))
+                return _done(await self._store.update(_request(attachment, is_new=False)))
             case DeleteAttachment(name=name, uid=uid, resource_version=version):
                 if not uid or not version:
                     raise RejectedError("a deletion needs UID and resourceVersion of what it deletes")
@@ -176,9 +176,13 @@ class MemoryCluster:
         return Outcome(state=OutcomeState.DONE)
 
 
-def _request(attachment: ClusterObject) -> dict[str, Any]:
+def _request(attachment: ClusterObject, *, is_new: bool) -> dict[str, Any]:
     body = from_model(attachment)
     body.pop(STATUS, None)
+    if is_new:
+        # They are the server's to give, whatever object the new one was made from.
+        for field in ("uid", "resourceVersion"):
+            body["metadata"].pop(field, None)
     return body
 
 

@@ -1,0 +1,59 @@
+"""
+The kit for people who extend the library: builders of objects, and contracts that an implementation proves itself by.
+
+Builders need the package alone; contracts are loaded when they are first named, since they need pytest.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from persistip.testing.builders import (
+    ADDRESS,
+    PODS_LABELS,
+    STANDARD_CLASS,
+    START,
+    ManualClock,
+    attachment,
+    config_map,
+    gateway,
+    gateway_class,
+    namespace,
+    node,
+    pod,
+    route,
+    seed,
+    selector,
+)
+
+if TYPE_CHECKING:
+    from persistip.testing.contracts import ClusterContract, ClusterWorld, DatapathContract, DatapathWorld
+
+__all__ = [
+    "ADDRESS",
+    "PODS_LABELS",
+    "STANDARD_CLASS",
+    "START",
+    "ClusterContract",
+    "ClusterWorld",
+    "DatapathContract",
+    "DatapathWorld",
+    "ManualClock",
+    "attachment",
+    "config_map",
+    "gateway",
+    "gateway_class",
+    "namespace",
+    "node",
+    "pod",
+    "route",
+    "seed",
+    "selector",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("persistip.testing.contracts"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
