@@ -15,9 +15,10 @@ import attrs
 from persistip.decide.admission import admitting_listeners, listener_refusal, matching_listeners
 from persistip.decide.parameters import is_ours
 from persistip.decide.pool import Pool, range_conflict, resolve_pool
+from persistip.decide.verdict import Claim, Fault, Verdict, in_order
 from persistip.model.address import Malformed, Prefix, is_overlapping, never_usable, parse_prefix, show
 from persistip.model.attachment import Reference
-from persistip.model.conditions import ACCEPTANCE_ORDER, Reason
+from persistip.model.conditions import Reason
 from persistip.model.gateway import Mode
 from persistip.model.keys import DOMAIN
 from persistip.model.route import DEFAULT_NETWORK, GATEWAY_GROUP, GKEIPRoute, ParentRef, ReactionModeName
@@ -35,79 +36,18 @@ _ANNOTATION_VALUES = {HOLD: frozenset({"true", "false"}), FAILBACK: frozenset({"
 _FREE_ANNOTATIONS = frozenset({PREFER, REACTION_MODE})
 
 
-@attrs.frozen(kw_only=True)
-class Fault:
-    """
-    One thing wrong. ``path`` is the field.
-
-    ``is_live``: a fact that others can change. Such a fault refuses new claims only; any other withdraws.
-    """
-
-    reason: Reason
-    path: str
-    message: str
-    is_live: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
-
-
-@attrs.frozen(kw_only=True)
-class Claim:
-    """A prefix that the route may use, through this Gateway."""
-
-    prefix: Prefix
-    gateway: Reference
-
-
-@attrs.frozen(kw_only=True)
-class Verdict:
-    """``is_ours`` False: the route is another controller's, and nothing is written to it."""
-
-    is_ours: bool
-    faults: tuple[Fault, ...] = ()
-    claims: tuple[Claim, ...] = ()
-
-    @property
-    def is_accepted(self) -> bool:
-        """No fault at all."""
-        return self.is_ours and not self.faults
-
-    @property
-    def is_refused(self) -> bool:
-        """A fault of the route's own spec or permissions: what is attached is withdrawn."""
-        return not self.is_ours or any(not fault.is_live for fault in self.faults)
-
-    @property
-    def reason(self) -> Reason:
-        """The reason of the Accepted condition."""
-        return self.faults[0].reason if self.faults else Reason.ACCEPTED
-
-    @property
-    def message(self) -> str:
-        """Every fault, in order."""
-        return "; ".join(str(fault) for fault in self.faults)
-
-    def with_faults(self, *faults: Fault) -> Verdict:
-        """The same verdict with more faults, in the order of the reasons."""
-        return attrs.evolve(self, faults=_in_order((*self.faults, *faults)))
-
-
-def _in_order(faults: tuple[Fault, ...] | list[Fault]) -> tuple[Fault, ...]:
-    return tuple(sorted(faults, key=lambda fault: (ACCEPTANCE_ORDER.index(fault.reason), fault.path, fault.message)))
-
-
 def find_verdict(facts: RouteFacts, ranges: ClusterRanges, modes: Mapping[str, Admits], policy: Policy) -> Verdict:
     """Judge a route by itself and its parents; *modes* are the reaction modes that this process knows."""
     route = facts.route
     if not _is_ours(facts, policy):
         return Verdict(is_ours=False)
     faults = [*_selector_faults(route), *_value_faults(route), *_annotation_faults(route, modes)]
-    pools, parent_faults = _resolve_parents(facts, ranges, policy)
-    faults += parent_faults
-    claims, address_faults = _resolve_addresses(route, pools, ranges)
+    granting, failing = _resolve_parents(facts, ranges, policy)
+    faults += _parent_faults(route, granting, failing)
+    claims, address_faults = _resolve_addresses(route, granting, ranges)
     faults += address_faults
-    return Verdict(is_ours=True, faults=_in_order(faults), claims=claims)
+    remarks = tuple(failing) if granting else ()
+    return Verdict(is_ours=True, faults=in_order(faults), remarks=remarks, claims=claims)
 
 
 def _is_ours(facts: RouteFacts, policy: Policy) -> bool:
@@ -187,27 +127,32 @@ class _Granting:
 def _resolve_parents(
     facts: RouteFacts, ranges: ClusterRanges, policy: Policy
 ) -> tuple[tuple[_Granting, ...], list[Fault]]:
-    """A parent that fails is listed; the route is refused for it only if no parent remains."""
-    if not facts.parents:
-        said = "is empty; name the Gateway whose addresses the route claims"
-        return (), [Fault(reason=Reason.MISSING_PARENT, path="spec.parentRefs", message=said)]
+    """The parents that remain, and why the others fail."""
     granting: list[_Granting] = []
-    faults: list[Fault] = []
+    failing: list[Fault] = []
     for index, parent in enumerate(facts.parents):
         found = _resolve_parent(f"spec.parentRefs[{index}]", parent, facts, ranges, policy)
         if isinstance(found, Fault):
-            faults.append(found)
+            failing.append(found)
         else:
             granting.append(found)
+    return tuple(granting), failing
+
+
+def _parent_faults(route: GKEIPRoute, granting: tuple[_Granting, ...], failing: list[Fault]) -> list[Fault]:
+    """A parent that fails refuses the route only if no parent remains; those that remain must be of one class."""
+    if not route.parent_refs:
+        said = "is empty; name the Gateway whose addresses the route claims"
+        return [Fault(reason=Reason.MISSING_PARENT, path="spec.parentRefs", message=said)]
     if not granting:
-        return (), faults
+        return failing
     if len({(parent.mode, parent.external) for parent in granting}) > 1:
         said = "the Gateways are of different classes; a route's parents must be of one class"
-        return tuple(granting), [Fault(reason=Reason.UNSUPPORTED_VALUE, path="spec.parentRefs", message=said)]
-    if granting[0].external and facts.route.allow_global_access:
+        return [Fault(reason=Reason.UNSUPPORTED_VALUE, path="spec.parentRefs", message=said)]
+    if granting[0].external and route.allow_global_access:
         said = "is for internal addresses only; remove it"
-        return tuple(granting), [Fault(reason=Reason.UNSUPPORTED_VALUE, path="spec.allowGlobalAccess", message=said)]
-    return tuple(granting), []
+        return [Fault(reason=Reason.UNSUPPORTED_VALUE, path="spec.allowGlobalAccess", message=said)]
+    return []
 
 
 def _resolve_parent(
@@ -218,14 +163,11 @@ def _resolve_parent(
         return _no_match(path, ref, route)
     gateway = parent.gateway.gateway
     where = f"Gateway {gateway.meta.namespace}/{gateway.meta.name}"
-    matching = matching_listeners(gateway, ref)
-    if not matching:
-        wanted = " and ".join(
-            part
-            for part in (ref.section_name and f"section {ref.section_name!r}", ref.port and f"port {ref.port}")
-            if part
-        )
-        return Fault(reason=Reason.NO_MATCHING_PARENT, path=path, message=f"{where} has no listener with {wanted}")
+    narrowed = [f"section {ref.section_name!r}"] if ref.section_name else []
+    narrowed += [f"port {ref.port}"] if ref.port is not None else []
+    if narrowed and not matching_listeners(gateway, ref):
+        said = f"{where} has no listener with {' and '.join(narrowed)}"
+        return Fault(reason=Reason.NO_MATCHING_PARENT, path=path, message=said)
     pool = resolve_pool(parent.gateway, ranges, policy)
     if pool.refusal is not None or pool.rules is None:
         said = f"{where} is not accepted: {pool.refusal[1] if pool.refusal else 'its class is unknown'}"
@@ -292,9 +234,3 @@ def _not_in_pool(prefix: Prefix, granting: tuple[_Granting, ...]) -> str:
     names = ", ".join(f"{parent.gateway.namespace}/{parent.gateway.name}" for parent in granting)
     pool = ", ".join(show(entry.prefix) for parent in granting for entry in parent.pool.usable)
     return f"{show(prefix)} is not in the pool of Gateway {names} (usable: {pool})"
-
-
-def claimed_prefixes(route: GKEIPRoute) -> tuple[Prefix, ...]:
-    """The prefixes that a route's spec names, well-formed ones only; what an index of claims is built from."""
-    parsed = (parse_prefix(spec) for spec in route.addresses)
-    return tuple(prefix for prefix in parsed if not isinstance(prefix, Malformed))

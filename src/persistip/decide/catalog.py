@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from persistip.decide.acceptance import claimed_prefixes
-from persistip.decide.reach import Reach, is_status_only, nodes_of, parents, pod_names, pod_uids, ranges_of
+from persistip.decide.reach import Reach, foundations, is_status_only, nodes_of, parents, pod_uids, pods_of, ranges_of
+from persistip.decide.versions import Versions
 from persistip.model.actions import Outcome
+from persistip.model.address import well_formed
 from persistip.model.attachment import AddressAttachment
 from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
-from persistip.model.keys import Kind, ObjectKey, attachment_name
+from persistip.model.keys import Kind, ObjectKey, attachment_key
 from persistip.model.node import Namespace, Node
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
@@ -43,8 +44,7 @@ class Catalog:
         self.objects: dict[ObjectKey, object] = {}
         self._unreadable: dict[ObjectKey, str] = {}
         self._reach = Reach(self.objects)
-        self._watched: dict[ObjectKey, str] = {}
-        self._written: dict[ObjectKey, AddressAttachment] = {}
+        self._versions = Versions()
         self._ranges: ClusterRanges | None = None
 
     # ------------------------------------------------------------------ what changes
@@ -53,57 +53,39 @@ class Catalog:
         """Take a batch in; the keys whose plans may differ now."""
         touched: set[ObjectKey] = set()
         for kind in batch.resynced:
-            for key in self._reach.of_kind.get(kind, set()) - batch.objects.keys() - batch.unreadable.keys():
-                self._forget(key)
-                touched |= self._put(key, None)
+            known = self._reach.of_kind.get(kind, set()) | {key for key in self._unreadable if key.kind == kind}
+            for key in known - batch.objects.keys() - batch.unreadable.keys():
+                touched |= self._take(key, None)
         for key, found in batch.objects.items():
-            if isinstance(found, AddressAttachment):
-                self._watched[key] = found.meta.resource_version
-                if any(address.pending for address in found.spec.addresses):
-                    touched.add(found.route_key)  # a claim may be granted once the watch has delivered it
-                if not self._is_newer(key, found):
-                    touched.add(found.route_key)
-                    continue
-            elif key.kind is Kind.ATTACHMENT and found is None:
-                self._forget(key)
-            touched |= self._put(key, found)
+            touched |= self._take(key, found)
         for key, why in batch.unreadable.items():
-            if self._unreadable.get(key) != why:
-                self._unreadable[key] = why
-                touched |= self._keys_of(key)
+            self._unreadable[key] = why
         return frozenset(touched)
 
-    def _forget(self, key: ObjectKey) -> None:
-        self._watched.pop(key, None)
-        self._written.pop(key, None)
+    def _take(self, key: ObjectKey, found: object | None) -> set[ObjectKey]:
+        """What the watch delivers."""
+        if isinstance(found, AddressAttachment):
+            if not self._versions.deliver(found):
+                return {found.route_key}
+            # The same object as our write returned; but a claim may be granted once the watch has delivered it.
+            is_pending = any(address.pending for address in found.spec.addresses)
+            return self._put(key, found) | ({found.route_key} if is_pending else set())
+        if key.kind is Kind.ATTACHMENT and not self._versions.depart(key):
+            return set()
+        return self._put(key, found)
 
     def absorb(self, written: AddressAttachment) -> frozenset[ObjectKey]:
-        """
-        Take in the object that our own write returned: a view never predates our own writes.
-
-        Until the watch has delivered that version too, older ones that it still delivers are passed over.
-        """
-        if not self._is_newer(written.key, written):
+        """Take in the object that our own write returned: a view never predates our own writes."""
+        if not self._versions.write(written):
             return frozenset()
-        self._written[written.key] = written
-        return frozenset(self._put(written.key, written))
-
-    def _is_newer(self, key: ObjectKey, found: AddressAttachment) -> bool:
-        """Whether *found* is at least as new as our own last write of the object."""
-        written = self._written.get(key)
-        if written is None or written.meta.uid != found.meta.uid:
-            self._written.pop(key, None)
-            return True
-        if _version(found) < _version(written):
-            return False
-        del self._written[key]
-        return True
+        is_gone = written.meta.is_terminating and not written.meta.finalizers
+        return frozenset(self._put(written.key, None if is_gone else written))
 
     def _put(self, key: ObjectKey, found: object | None) -> set[ObjectKey]:
         old = self.objects.get(key)
         touched: set[ObjectKey] = set()
         if self._unreadable.pop(key, None) is not None:
-            touched |= self._keys_of(key)
+            touched |= self._reach.resting_on(key)
         if old == found or is_status_only(old, found):
             if found is not None:
                 self.objects[key] = found  # the same to every other decision
@@ -122,19 +104,13 @@ class Catalog:
             touched |= self._reach.touched_by_ranges(before ^ after)
         return touched
 
-    def _keys_of(self, key: ObjectKey) -> set[ObjectKey]:
-        if key.kind in (Kind.ROUTE, Kind.GATEWAY, Kind.GATEWAY_CLASS):
-            return {key}
-        known = self.objects.get(key)
-        return set() if known is None else self._reach.touched_by(key, known)
-
     # ------------------------------------------------------------------ views
 
     def keys(self) -> frozenset[ObjectKey]:
         """Every key that has a plan: routes, attachments' routes, Gateways, classes."""
         kinds = (Kind.ROUTE, Kind.GATEWAY, Kind.GATEWAY_CLASS)
         planned = set[ObjectKey]().union(*(self._reach.of_kind.get(kind, set()) for kind in kinds))
-        return frozenset(planned | {route for route, keys in self._reach.attachments_of.items() if keys})
+        return frozenset(planned | self._reach.attachments_of.keys())
 
     def view(self, key: ObjectKey, now: float, outcomes: Mapping[str, Outcome] | None = None) -> Planned:
         """Everything that the decision about *key* may look at."""
@@ -171,14 +147,13 @@ class Catalog:
         pods = self._pods_for(facts, attachment)
         names = {pod.node_name for pod in pods} | (nodes_of(attachment) if attachment is not None else set())
         nodes = {name: node for name in sorted(names) if (node := self._node(name)) is not None}
-        is_watched = attachment is not None and self._is_watched(attachment)
         return RouteView(
             key=key,
             now=now,
             facts=facts,
-            unreadable=self._unreadable.get(key) or self._unreadable.get(_attachment_key(key)),
+            unreadable=self._why_unreadable(key, facts, attachment),
             attachment=attachment,
-            attachment_is_watched=is_watched,
+            attachment_is_watched=attachment is not None and self._versions.is_watched(attachment),
             rivals=self._rivals(facts),
             overlapping=self._overlapping(facts, attachment),
             pods=pods,
@@ -236,23 +211,26 @@ class Catalog:
         return found if isinstance(found, Node) else None
 
     def _attachment_of(self, route: ObjectKey) -> AddressAttachment | None:
-        for key in sorted(self._reach.attachments_of.get(route, set())):
-            found = self.objects[key]
-            if isinstance(found, AddressAttachment):
-                return found
-        return None
+        """The one of the route's name: two objects that both decide for a route would be two holders."""
+        found = self.objects.get(attachment_key(route))
+        return found if isinstance(found, AddressAttachment) and found.route_key == route else None
 
-    def _is_watched(self, attachment: AddressAttachment) -> bool:
-        return self._watched.get(attachment.key) == attachment.meta.resource_version
+    def _why_unreadable(
+        self, route: ObjectKey, facts: RouteFacts | None, attachment: AddressAttachment | None
+    ) -> str | None:
+        """What the decision rests on and cannot be read: neither present nor gone, so nothing may follow from it."""
+        if not self._unreadable:
+            return None
+        rests_on = {route, attachment_key(route), *foundations(facts, attachment)}
+        return next((f"{key}: {self._unreadable[key]}" for key in sorted(rests_on & self._unreadable.keys())), None)
 
     def _pods_for(self, facts: RouteFacts | None, attachment: AddressAttachment | None) -> tuple[Pod, ...]:
         pods: dict[str, Pod] = {}
         if facts is not None:
             pods = {pod.meta.uid: pod for pod in self._reach.pods.matching(facts.route)}
         if attachment is not None:
-            namespace = attachment.spec.route.namespace
-            for name in pod_names(attachment):
-                pod = self.objects.get(ObjectKey(Kind.POD, namespace, name))
+            for key in pods_of(attachment):
+                pod = self.objects.get(key)
                 if isinstance(pod, Pod) and pod.meta.uid in pod_uids(attachment):
                     pods.setdefault(pod.meta.uid, pod)
         return tuple(sorted(pods.values(), key=lambda pod: pod.meta.name))
@@ -264,7 +242,7 @@ class Catalog:
         found: dict[ObjectKey, RouteFacts] = {facts.route.key: facts}
         waiting = [facts]
         while waiting:
-            prefixes = claimed_prefixes(waiting.pop().route)
+            prefixes = well_formed(waiting.pop().route.addresses)
             for key in self._reach.claims.overlapping_any(prefixes) - found.keys():
                 rival = self._route_facts(key)
                 if rival is not None:
@@ -277,17 +255,8 @@ class Catalog:
     ) -> tuple[AddressAttachment, ...]:
         if facts is None:
             return ()
-        keys = self._reach.attached.overlapping_any(claimed_prefixes(facts.route))
+        keys = self._reach.attached.overlapping_any(well_formed(facts.route.addresses))
         if attachment is not None:
             keys.discard(attachment.key)
         found = (self.objects[key] for key in sorted(keys))
         return tuple(each for each in found if isinstance(each, AddressAttachment))
-
-
-def _version(found: AddressAttachment) -> int:
-    """Kubernetes promises that resource versions of one resource can be compared as numbers (KEP-5504)."""
-    return int(found.meta.resource_version)
-
-
-def _attachment_key(route: ObjectKey) -> ObjectKey:
-    return ObjectKey(Kind.ATTACHMENT, "", attachment_name(route.namespace, route.name))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from persistip.decide.acceptance import Fault, Verdict
+from persistip.decide.verdict import Fault, Verdict
 from persistip.model.address import Prefix, is_overlapping, show
 from persistip.model.conditions import Reason
 from persistip.model.keys import ObjectKey

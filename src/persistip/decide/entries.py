@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import attrs
 
-from persistip.model.address import IPAddress, Prefix, is_single, never_usable
+from persistip.model.address import Prefix, is_single, never_usable
 from persistip.model.attachment import AddressAttachment, Holder, How, Release
 from persistip.model.conditions import Reason
 from persistip.model.entry import Entry, ExemptEntry, GuardEntry, NodeState, Pin, PodLink, ProxyEntry, RouteEntry
@@ -30,8 +30,7 @@ class Duty:
     """
     One attachment's demand on this node.
 
-    ``desired`` must stand. ``kept`` may stay as it is and is never added. ``pin`` must be recorded before ``desired``
-    is put; ``former_pins`` go when nothing needs them.
+    ``desired`` must stand, and ``pin`` be recorded before it is put. ``kept`` may stay as it is and is never added.
     """
 
     attachment: AddressAttachment
@@ -47,93 +46,79 @@ def find_duty(attachment: AddressAttachment, node_name: str, state: NodeState) -
     """The holder's entries, and what an ``AfterReady`` release lets stay."""
     spec = attachment.spec
     releases = tuple(release for release in spec.releasing if release.node_name == node_name)
-    kept = _kept(attachment, releases, state)
-    holder = spec.holder
-    if holder is None or holder.node_name != node_name or not spec.held_prefixes:
-        return Duty(attachment=attachment, releases=releases, kept=kept)
-    base = Duty(attachment=attachment, is_holder=True, releases=releases, kept=kept)
-    pin = _present_pin(attachment, holder, state)
-    found = _find_link(holder, spec.held_prefixes, state, pin if pin is not None and pin.epoch == spec.epoch else None)
-    if isinstance(found, Trouble):
-        if found.is_brief:
-            # Nobody else answers: what stands still leads to the Pod's own link, or nowhere.
-            standing = frozenset(entry for entry in state.entries | state.stale if entry.prefix in spec.held_prefixes)
-            base = attrs.evolve(base, kept=kept | standing)
-        return attrs.evolve(base, trouble=found)
-    if pin is not None and pin.epoch == spec.epoch and not _is_at(pin, found):
-        said = (
-            f"{found.link.name} ({found.hardware_address}) answers for the IP of Pod {holder.pod_name}, "
-            f"which was found on {pin.link.name} ({pin.hardware_address})"
-        )
-        return attrs.evolve(base, trouble=Trouble(reason=Reason.POD_LINK_NOT_FOUND, message=said))
-    hardware_address = found.hardware_address or ""
-    wanted_pin = Pin(
-        attachment_uid=attachment.meta.uid,
-        pod_uid=holder.pod_uid,
-        epoch=spec.epoch,
-        link=found.link,
-        hardware_address=hardware_address,
-    )
-    entries: set[Entry] = set()
-    for prefix in spec.held_prefixes:
-        if why := never_usable(prefix):
-            return attrs.evolve(base, trouble=Trouble(reason=Reason.UNSUPPORTED_ADDRESS, message=why))
-        entries |= _entries(prefix, found, _ip_for(holder, prefix), state)
-    return attrs.evolve(base, desired=frozenset(entries), pin=wanted_pin)
+    base = Duty(attachment=attachment, releases=releases, kept=_still_delivering(attachment, releases, state))
+    holder, prefixes = spec.holder, spec.held_prefixes
+    if holder is None or holder.node_name != node_name or not prefixes:
+        return base
+    base = attrs.evolve(base, is_holder=True)
+    if why := next((why for prefix in prefixes if (why := never_usable(prefix))), None):
+        return attrs.evolve(base, trouble=Trouble(reason=Reason.UNSUPPORTED_ADDRESS, message=why))
+    former = _pin_of(attachment, holder.pod_uid, state)
+    pin = _find_pin(attachment, holder, former, state)
+    if isinstance(pin, Trouble):
+        # Nobody else answers: what stands on the Pod's own link still leads to it, or nowhere.
+        standing = _standing_on(former, prefixes, state) if pin.is_brief else frozenset()
+        return attrs.evolve(base, kept=base.kept | standing, trouble=pin)
+    entries = frozenset(entry for prefix in prefixes for entry in _entries(prefix, holder, pin, state))
+    return attrs.evolve(base, desired=entries, pin=pin)
 
 
-def _entries(prefix: Prefix, found: PodLink, pod_ip: IPAddress, state: NodeState) -> set[Entry]:
-    hardware_address = found.hardware_address or ""
-    entries: set[Entry] = {
-        RouteEntry(prefix=prefix, link=found.link, hardware_address=hardware_address, pod_ip=pod_ip),
-        GuardEntry(prefix=prefix, link=found.link, hardware_address=hardware_address),
+def _entries(prefix: Prefix, holder: Holder, pin: Pin, state: NodeState) -> tuple[Entry, ...]:
+    link, hardware_address = pin.link, pin.hardware_address
+    pod_ip = next(ip for ip in holder.pod_ips if ip.version == prefix.version)
+    proxies = (ProxyEntry(prefix=prefix, link=uplink) for uplink in state.uplinks) if is_single(prefix) else ()
+    return (
+        RouteEntry(prefix=prefix, link=link, hardware_address=hardware_address, pod_ip=pod_ip),
+        GuardEntry(prefix=prefix, link=link, hardware_address=hardware_address),
         ExemptEntry(prefix),
-    }
-    if is_single(prefix):
-        entries |= {ProxyEntry(prefix=prefix, link=uplink) for uplink in state.uplinks}
-    return entries
+        *proxies,
+    )
 
 
-def _ip_for(holder: Holder, prefix: Prefix) -> IPAddress:
-    return next(ip for ip in holder.pod_ips if ip.version == prefix.version)
+def _pin_of(attachment: AddressAttachment, pod_uid: str, state: NodeState) -> Pin | None:
+    """What was recorded of a Pod when the attachment was last programmed for it."""
+    mine = (attachment.meta.uid, pod_uid)
+    return next((pin for pin in state.pins if (pin.attachment_uid, pin.pod_uid) == mine), None)
 
 
-def _find_link(holder: Holder, prefixes: tuple[Prefix, ...], state: NodeState, pin: Pin | None) -> PodLink | Trouble:
+def _find_pin(attachment: AddressAttachment, holder: Holder, former: Pin | None, state: NodeState) -> Pin | Trouble:
     """
-    The one link behind which the kernel sees the Pod's IPs.
+    The one link and hardware address behind which the Pod is.
 
-    A Pod that is silent for a moment is still where it was pinned for this epoch, if its link is.
+    Within an epoch that is where it was pinned: while it is silent it is still there, if the link is; and where
+    another answers for its IP, it is nowhere. A new epoch takes the link that answers.
     """
-    families = {prefix.version for prefix in prefixes}
+    epoch = attachment.spec.epoch
+    pinned = former if former is not None and former.epoch >= epoch else None
+    families = {prefix.version for prefix in attachment.spec.held_prefixes}
     ips = [ip for ip in holder.pod_ips if ip.version in families]
     if len(ips) < len(families):
         said = f"Pod {holder.pod_name} has no IP of every family of its addresses"
         return Trouble(reason=Reason.AWAITING_POD_IP, message=said)
-    found = [state.pod_links.get(ip) for ip in ips]
-    for ip, link in zip(ips, found, strict=True):
-        if link is None:
-            said = f"no route of the node leads to a Pod's link for {ip} of Pod {holder.pod_name}"
-            return Trouble(reason=Reason.POD_LINK_NOT_FOUND, message=said, is_brief=True)
-        if link.hardware_address is None and (pin is None or pin.link != link.link):
-            said = f"Pod {holder.pod_name} does not answer for {ip} on {link.link.name}"
-            return Trouble(reason=Reason.POD_LINK_NOT_FOUND, message=said, is_brief=True)
-    answers = [link for link in found if link is not None]
-    if pin is not None:
-        answers = [_or_pinned(link, pin) for link in answers]
+    answers = [link for ip in ips if (link := state.pod_links.get(ip)) is not None and link.hardware_address]
+    if pinned is not None and (other := next((link for link in answers if not _is_at(pinned, link)), None)):
+        said = (
+            f"{other.link.name} ({other.hardware_address}) answers for the IP of Pod {holder.pod_name}, "
+            f"which was found on {pinned.link.name} ({pinned.hardware_address})"
+        )
+        return Trouble(reason=Reason.POD_LINK_NOT_FOUND, message=said)
     if len({(link.link, link.hardware_address) for link in answers}) > 1:
         said = f"the IPs of Pod {holder.pod_name} are on different links"
         return Trouble(reason=Reason.POD_LINK_NOT_FOUND, message=said)
-    return answers[0]
-
-
-def _or_pinned(link: PodLink, pin: Pin) -> PodLink:
-    return link if link.hardware_address is not None else attrs.evolve(link, hardware_address=pin.hardware_address)
-
-
-def _present_pin(attachment: AddressAttachment, holder: Holder, state: NodeState) -> Pin | None:
-    return next(
-        (pin for pin in state.pins if pin.attachment_uid == attachment.meta.uid and pin.pod_uid == holder.pod_uid),
-        None,
+    for ip in ips:
+        link = state.pod_links.get(ip)
+        if link is None:
+            said = f"no route of the node leads to a Pod's link for {ip} of Pod {holder.pod_name}"
+            return Trouble(reason=Reason.POD_LINK_NOT_FOUND, message=said, is_brief=True)
+        if not link.hardware_address and (pinned is None or pinned.link != link.link):
+            said = f"Pod {holder.pod_name} does not answer for {ip} on {link.link.name}"
+            return Trouble(reason=Reason.POD_LINK_NOT_FOUND, message=said, is_brief=True)
+    return pinned or Pin(
+        attachment_uid=attachment.meta.uid,
+        pod_uid=holder.pod_uid,
+        epoch=epoch,
+        link=answers[0].link,
+        hardware_address=answers[0].hardware_address or "",
     )
 
 
@@ -141,11 +126,29 @@ def _is_at(pin: Pin, found: PodLink) -> bool:
     return pin.link == found.link and pin.hardware_address == found.hardware_address
 
 
-def _kept(attachment: AddressAttachment, releases: tuple[Release, ...], state: NodeState) -> frozenset[Entry]:
-    """``AfterReady`` keeps what is there; answering ends once the holder's node has confirmed."""
-    prefixes = {prefix for release in releases if release.how is How.AFTER_READY for prefix in release.prefixes}
+def _still_delivering(
+    attachment: AddressAttachment, releases: tuple[Release, ...], state: NodeState
+) -> frozenset[Entry]:
+    """``AfterReady`` keeps what is there for its Pod; answering ends once the holder's node has confirmed."""
+    return frozenset(
+        entry
+        for release in releases
+        if release.how is How.AFTER_READY
+        for entry in _standing_on(_pin_of(attachment, release.pod_uid, state), release.prefixes, state)
+        if not (isinstance(entry, ProxyEntry) and attachment.is_confirmed)
+    )
+
+
+def _standing_on(pin: Pin | None, prefixes: tuple[Prefix, ...], state: NodeState) -> frozenset[Entry]:
+    """The entries of *prefixes* that lead to the pinned Pod or go with those that do; none of another Pod's."""
+    if pin is None:
+        return frozenset()
     return frozenset(
         entry
         for entry in state.entries | state.stale
-        if entry.prefix in prefixes and not (isinstance(entry, ProxyEntry) and attachment.is_confirmed)
+        if entry.prefix in prefixes
+        and (
+            not isinstance(entry, RouteEntry | GuardEntry)
+            or (entry.link, entry.hardware_address) == (pin.link, pin.hardware_address)
+        )
     )

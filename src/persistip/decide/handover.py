@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import attrs
 
-from persistip.decide.acceptance import Claim
 from persistip.decide.holder import is_delivering
+from persistip.decide.verdict import Claim
 from persistip.model.address import Prefix, overlap
 from persistip.model.attachment import (
     AddressAttachment,
@@ -88,7 +88,7 @@ def next_spec(view: RouteView, attachment: AddressAttachment, wanted: Wanted) ->
     releases = _advance_releases(
         view,
         attachment,
-        tuple(address.prefix for address in addresses),
+        tuple(address.prefix for address in addresses if not address.pending),
         keep_after_ready=wanted.holder is not None,
         families=wanted.families,
         holder=wanted.holder,
@@ -150,7 +150,7 @@ def _next_addresses(
 def _advance_releases(
     view: RouteView,
     attachment: AddressAttachment,
-    claimed: tuple[Prefix, ...],
+    held: tuple[Prefix, ...],
     *,
     keep_after_ready: bool,
     families: frozenset[int] = frozenset(),
@@ -162,7 +162,7 @@ def _advance_releases(
     for entry in attachment.spec.releasing:
         if is_node_gone(view, entry.node_name, entry.node_uid):
             continue
-        if holder is not None and _is_holders_own(entry, holder, claimed):
+        if holder is not None and _is_holders_own(entry, holder, held):
             continue
         now_due = entry.how is How.AFTER_READY and (
             not keep_after_ready or is_confirmed or not is_delivering(view, entry.pod_uid, families)
@@ -175,10 +175,10 @@ def _advance_releases(
     return tuple(releases)
 
 
-def _is_holders_own(entry: Release, holder: Holder, claimed: tuple[Prefix, ...]) -> bool:
-    """Becoming holder drops the node's entries for the same Pod and prefixes."""
+def _is_holders_own(entry: Release, holder: Holder, held: tuple[Prefix, ...]) -> bool:
+    """Becoming holder drops the node's entries for the same Pod and prefixes; a pending claim holds nothing yet."""
     is_same = (entry.pod_uid, entry.node_uid) == (holder.pod_uid, holder.node_uid)
-    return is_same and all(prefix in claimed for prefix in entry.prefixes)
+    return is_same and all(prefix in held for prefix in entry.prefixes)
 
 
 def _release_of(view: RouteView, old: Holder, prefixes: tuple[Prefix, ...], how: How) -> tuple[Release, ...]:
@@ -200,13 +200,13 @@ def _release_of(view: RouteView, old: Holder, prefixes: tuple[Prefix, ...], how:
 
 def _next_damped(view: RouteView, spec: AttachmentSpec, wanted: Wanted) -> Damped | None:
     """Remember the Pod that lost the addresses for want of readiness, until it has held them again."""
-    if spec.holder is None or _is_same_place(spec.holder, wanted.holder):
-        return spec.damped
-    old = _find_pod(view, spec.holder.pod_uid)
-    if old is not None and not old.ready and not old.meta.is_terminating and wanted.holder is not None:
-        return Damped(pod_uid=old.meta.uid, until_at=view.now + view.policy.damping_seconds)
-    holds_again = spec.damped is not None and wanted.holder is not None and wanted.holder.pod_uid == spec.damped.pod_uid
-    return None if holds_again else spec.damped
+    damped = spec.damped
+    if spec.holder is not None and not _is_same_place(spec.holder, wanted.holder):
+        old = _find_pod(view, spec.holder.pod_uid)
+        if old is not None and not old.ready and not old.meta.is_terminating:
+            damped = Damped(pod_uid=old.meta.uid, until_at=view.now + view.policy.damping_seconds)
+    holds_again = damped is not None and wanted.holder is not None and wanted.holder.pod_uid == damped.pod_uid
+    return None if holds_again else damped
 
 
 def _find_pod(view: RouteView, uid: str) -> Pod | None:

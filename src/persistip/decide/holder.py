@@ -17,7 +17,7 @@ from persistip.decide.acceptance import FAILBACK, HOLD, PREFER, REACTION_MODE
 from persistip.model.attachment import AddressAttachment, Damped, Holder
 from persistip.model.node import Node
 from persistip.model.pod import Pod
-from persistip.model.route import GKEIPRoute
+from persistip.model.route import GKEIPRoute, ReactionModeName
 from persistip.model.views import Admits, RouteView
 
 LACKS_IP = "has no IP of every family yet"
@@ -77,7 +77,7 @@ def pod_refusal(pod: Pod, nodes: Mapping[str, Node], mode: Admits) -> str | None
 def find_candidates(
     route: GKEIPRoute, pods: Iterable[Pod], nodes: Mapping[str, Node], mode: Admits, families: frozenset[int]
 ) -> Candidates:
-    """Sort the Pods that the route's selector matches."""
+    """Sort the Pods that the route's selector matches; one without an IP is refused, whether or not it may wait."""
     eligible: list[Pod] = []
     without_ip: list[Pod] = []
     refused: Counter[str] = Counter()
@@ -127,9 +127,9 @@ def select_holder(view: RouteView, families: frozenset[int]) -> Choice:
         return attrs.evolve(base, pod=held, rule="held by annotation")
     if found.eligible:
         return _among(found.eligible, route, present, view, base)
-    if (lingering := _lingering(view, present, mode)) is not None:
+    if (lingering := _lingering(view, route, present, mode)) is not None:
         return attrs.evolve(base, pod=lingering, rule="the terminating holder, nobody else being eligible")
-    if found.without_ip:
+    if found.without_ip and mode is view.modes.get(ReactionModeName.EXISTS):
         chosen = _newest(found.without_ip, present)
         return attrs.evolve(base, pod=chosen, awaits_ip=True, rule="newest, waiting for its IP")
     return base
@@ -165,13 +165,13 @@ def _newest(pods: tuple[Pod, ...], present: str | None) -> Pod:
     return min(same_age, key=lambda pod: (pod.meta.uid != present, pod.meta.name))
 
 
-def _lingering(view: RouteView, present: str | None, mode: Admits) -> Pod | None:
-    """A terminating holder that its mode still admits: a StatefulSet's replacement does not exist yet."""
+def _lingering(view: RouteView, route: GKEIPRoute, present: str | None, mode: Admits) -> Pod | None:
+    """A holder that nothing but its termination disqualifies: a StatefulSet's replacement does not exist yet."""
     pod = next((pod for pod in view.pods if pod.meta.uid == present), None)
-    if pod is None or not pod.meta.is_terminating or pod.is_finished or mode.refusal(pod) is not None:
+    if pod is None or not route.pod_selector.matches(pod.meta.labels):
         return None
-    node = view.nodes.get(pod.node_name)
-    return pod if node is not None and not node.out_of_service else None
+    as_if_staying = attrs.evolve(pod, meta=attrs.evolve(pod.meta, deleted_at=None))
+    return pod if pod_refusal(as_if_staying, view.nodes, mode) is None else None
 
 
 def is_delivering(view: RouteView, pod_uid: str, families: frozenset[int]) -> bool:

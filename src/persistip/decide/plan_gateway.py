@@ -45,7 +45,7 @@ def plan_gateway(view: GatewayView) -> GatewayPlan:
     gateway = view.facts.gateway
     pool = resolve_pool(view.facts, view.ranges, view.policy)
     status = GatewayStatus(
-        addresses=tuple(AddressSpec("IPAddress", show(entry.prefix)) for entry in pool.usable),
+        addresses=tuple(AddressSpec(entry.spec.type, show(entry.prefix)) for entry in pool.usable),
         conditions=merge_conditions(gateway.status.conditions, _gateway_conditions(gateway, pool), view.now),
         listeners=tuple(_listener_status(listener, gateway, pool, view) for listener in gateway.listeners),
     )

@@ -18,7 +18,7 @@ import attrs
 from persistip.decide.difference import diff_entries
 from persistip.decide.entries import Duty, Trouble, find_duty
 from persistip.model.actions import DatapathAction, ForgetPin, Outcome, RecordPin, ReportNode
-from persistip.model.address import is_overlapping, is_single
+from persistip.model.address import Prefix, is_overlapping, is_single
 from persistip.model.attachment import AddressAttachment, How, NodeReport, NodeStateName
 from persistip.model.conditions import Reason
 from persistip.model.entry import Announcement, Entry, NodeScope
@@ -69,19 +69,20 @@ def plan_node(view: NodeView) -> NodePlan:
     duties = [find_duty(attachment, view.node_name, view.state) for attachment in known]
 
     pinned = [duty for duty in duties if duty.pin is None or duty.pin in view.state.pins]
-    unpinned = [duty for duty in duties if duty not in pinned]
+    unpinned = [duty for duty in duties if duty.pin is not None and duty.pin not in view.state.pins]
     desired = frozenset[Entry]().union(*(duty.desired for duty in pinned))
-    # What waits for its pin, and what an unknown mode holds, stays as it is: one step at a time.
+    # What waits for its pin, and what an unknown mode claims, stays as it is: one step at a time.
     kept = frozenset[Entry]().union(
         *(duty.kept for duty in duties),
-        *(_standing(view, attachment) for attachment in (*strange, *(duty.attachment for duty in unpinned))),
+        *(_standing(view, duty.attachment.spec.held_prefixes) for duty in unpinned),
+        *(_standing(view, attachment.spec.claimed_prefixes) for attachment in strange),
     )
     actions = (
         *(RecordPin(duty.pin) for duty in unpinned if duty.pin is not None),
         *diff_entries(desired, kept, view.state),
     )
     if not actions:
-        actions = _forget_pins(view, duties)
+        actions = _forget_pins(view, duties, strange)
     reports = [
         *(report for duty in duties if (report := _report(duty, desired, view)) is not None),
         *(_report_strange(attachment, view) for attachment in strange),
@@ -95,20 +96,24 @@ def plan_node(view: NodeView) -> NodePlan:
     )
 
 
-def _standing(view: NodeView, attachment: AddressAttachment) -> frozenset[Entry]:
-    prefixes = set(attachment.spec.held_prefixes)
+def _standing(view: NodeView, prefixes: tuple[Prefix, ...]) -> frozenset[Entry]:
     return frozenset(entry for entry in view.state.entries | view.state.stale if entry.prefix in prefixes)
 
 
-def _forget_pins(view: NodeView, duties: list[Duty]) -> tuple[DatapathAction, ...]:
-    """A pin goes with the last entry that rests on it: when its Pod no longer holds here."""
+def _forget_pins(view: NodeView, duties: list[Duty], strange: list[AddressAttachment]) -> tuple[DatapathAction, ...]:
+    """A pin goes with the last entry that rests on it: when its Pod neither holds nor releases anything here."""
     needed = {
         (duty.attachment.meta.uid, duty.attachment.spec.holder.pod_uid)
         for duty in duties
         if duty.is_holder and duty.attachment.spec.holder is not None
     }
     needed |= {(duty.attachment.meta.uid, release.pod_uid) for duty in duties for release in duty.releases}
-    gone = [pin for pin in view.state.pins if (pin.attachment_uid, pin.pod_uid) not in needed]
+    untouched = {attachment.meta.uid for attachment in strange}
+    gone = [
+        pin
+        for pin in view.state.pins
+        if (pin.attachment_uid, pin.pod_uid) not in needed and pin.attachment_uid not in untouched
+    ]
     return tuple(ForgetPin(pin) for pin in sorted(gone, key=lambda pin: (pin.attachment_uid, pin.pod_uid)))
 
 
@@ -126,27 +131,33 @@ def _announcements(duties: list[Duty], view: NodeView) -> frozenset[Announcement
 
 def _report(duty: Duty, desired: frozenset[Entry], view: NodeView) -> ReportNode | None:
     """What this node can truthfully say of one attachment now, or None when it has nothing to say yet."""
-    attachment, epoch = duty.attachment, duty.attachment.spec.epoch
-    old = attachment.report_of(view.node_name)
-    released = _released(duty, desired, view) or (old.released if old is not None else 0)
-    if duty.is_holder:
-        said = _holder_says(duty, view)
-        if said is None:
+    attachment = duty.attachment
+    old = _last_word(attachment, view)
+    released = max(_released(duty, desired, view), old.released)
+    said = _holder_says(duty, old, view) if duty.is_holder else None
+    if said is None:
+        if released == old.released:
             return None
-        state, reason, message = said
-        return _report_of(attachment, view, epoch=epoch, state=state, released=released, reason=reason, message=message)
-    if released > (old.released if old is not None else 0):
-        return _report_of(attachment, view, epoch=epoch, state=NodeStateName.IDLE, released=released)
-    return None
+        said = (NodeStateName.PROGRAMMING if duty.is_holder else NodeStateName.IDLE, "", "")
+    state, reason, message = said
+    return _report_of(attachment, view, state=state, released=released, reason=reason, message=message)
 
 
-def _holder_says(duty: Duty, view: NodeView) -> tuple[NodeStateName, str, str] | None:
-    trouble = duty.trouble
-    if trouble is None and duty.pin in view.state.pins and duty.desired <= view.state.entries:
+def _last_word(attachment: AddressAttachment, view: NodeView) -> NodeReport:
+    return attachment.report_of(view.node_name) or NodeReport(node_name=view.node_name)
+
+
+def _holder_says(duty: Duty, old: NodeReport, view: NodeView) -> tuple[NodeStateName, str, str] | None:
+    """State, reason and message; None while the work is under way and nothing untrue stands."""
+    epoch = duty.attachment.spec.epoch
+    if duty.desired and duty.pin in view.state.pins and duty.desired <= view.state.entries:
         return NodeStateName.PROGRAMMED, "", ""
+    trouble = duty.trouble or _failure(duty, view)
     if trouble is None:
-        trouble = _failure(duty, view)
-    if trouble is None or (trouble.is_brief and view.now < duty.attachment.spec.epoch / 1000 + BRIEF_SECONDS):
+        is_untrue = (old.epoch, old.state) == (epoch, NodeStateName.PROGRAMMED)
+        return (NodeStateName.PROGRAMMING, "", "what stood is gone and is being put again") if is_untrue else None
+    # Either clock may be a little ahead of the other.
+    if trouble.is_brief and abs(view.now - epoch / 1000) < BRIEF_SECONDS:
         return None
     return NodeStateName.FAILED, trouble.reason, trouble.message
 
@@ -170,7 +181,7 @@ def _released(duty: Duty, desired: frozenset[Entry], view: NodeView) -> int:
     prefixes = [prefix for release in duty.releases for prefix in release.prefixes]
     left = (
         entry
-        for entry in (view.state.entries | view.state.stale) - desired
+        for entry in (view.state.entries | view.state.stale) - desired - duty.kept
         if any(is_overlapping(entry.prefix, prefix) for prefix in prefixes)
     )
     return 0 if any(left) else max(release.epoch for release in duty.releases)
@@ -178,16 +189,14 @@ def _released(duty: Duty, desired: frozenset[Entry], view: NodeView) -> int:
 
 def _report_strange(attachment: AddressAttachment, view: NodeView) -> ReportNode:
     said = f"this agent does not know mode {attachment.spec.mode!r}; upgrade it"
-    return _report_of(
-        attachment, view, epoch=attachment.spec.epoch, state=NodeStateName.UNSUPPORTED, released=0, message=said
-    )
+    released = _last_word(attachment, view).released
+    return _report_of(attachment, view, state=NodeStateName.UNSUPPORTED, released=released, message=said)
 
 
 def _report_of(
     attachment: AddressAttachment,
     view: NodeView,
     *,
-    epoch: int,
     state: NodeStateName,
     released: int,
     reason: str = "",
@@ -195,7 +204,7 @@ def _report_of(
 ) -> ReportNode:
     report = NodeReport(
         node_name=view.node_name,
-        epoch=epoch,
+        epoch=attachment.spec.epoch,
         state=state,
         released=released,
         reason=reason,

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import attrs
 
-from persistip.decide.acceptance import Claim, Verdict, find_verdict
+from persistip.decide.acceptance import find_verdict
 from persistip.decide.claims import held_prefixes, resolve_claims
 from persistip.decide.handover import Wanted, drained_spec, first_spec, is_leaving, next_spec
 from persistip.decide.holder import Choice, select_holder, to_holder
 from persistip.decide.report import route_events, route_status
+from persistip.decide.verdict import Claim, Verdict
 from persistip.model.actions import ClusterAction, CreateAttachment, DeleteAttachment, ReplaceAttachment, ReportRoute
 from persistip.model.address import overlap
 from persistip.model.attachment import RELEASE_FINALIZER, AddressAttachment, AttachmentSpec, Holder, Reference
@@ -60,7 +61,7 @@ def plan_route(view: RouteView) -> RoutePlan:
     if choice.pod is not None and not choice.awaits_ip:
         holder = to_holder(choice.pod, view.nodes, families)
     actions = _attach(view, verdict, holder, families)
-    status = route_status(view, route, verdict, choice)
+    status = route_status(_after(view, actions), route, verdict, choice)
     if status != route.status:
         meta = route.meta
         actions += (
@@ -68,6 +69,14 @@ def plan_route(view: RouteView) -> RoutePlan:
             *route_events(view, route, status),
         )
     return RoutePlan(verdict=verdict, choice=choice, holder=holder, actions=actions, recheck_at=choice.recheck_at)
+
+
+def _after(view: RouteView, actions: tuple[ClusterAction, ...]) -> RouteView:
+    """The view once the attachment is written: what a status says of a move is true from its first write on."""
+    for action in actions:
+        if isinstance(action, CreateAttachment | ReplaceAttachment):
+            return attrs.evolve(view, attachment=action.attachment)
+    return view
 
 
 def _judge(view: RouteView) -> Verdict:

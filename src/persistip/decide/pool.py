@@ -92,7 +92,7 @@ def resolve_pool(facts: GatewayFacts, ranges: ClusterRanges, policy: Policy) -> 
     if not usable:
         said = "; ".join(unusable) or "spec.addresses is empty; list at least one address"
         refusal = (Reason.ADDRESS_NOT_USABLE, said)
-    elif len(faults) == len(gateway.listeners):
+    elif all(listener.name in faults for listener in gateway.listeners):
         said = "; ".join(fault.message for fault in faults.values()) or "spec.listeners is empty"
         refusal = (Reason.LISTENERS_NOT_VALID, said)
     return Pool(rules=rules, usable=usable, unusable=unusable, listener_faults=faults, refusal=refusal)

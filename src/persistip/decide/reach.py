@@ -11,22 +11,23 @@ the change touches and not what the cluster holds.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
+from typing import Any
 
 import attrs
 
-from persistip.decide.acceptance import claimed_prefixes
 from persistip.decide.podindex import PodIndex
 from persistip.decide.prefixes import PrefixIndex
-from persistip.model.address import Prefix
+from persistip.model.address import Prefix, well_formed
 from persistip.model.attachment import AddressAttachment
 from persistip.model.conditions import ConditionType, find_condition
-from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
-from persistip.model.keys import Kind, ObjectKey
-from persistip.model.node import Namespace, Node
+from persistip.model.gateway import Gateway, GatewayClass
+from persistip.model.keys import Kind, ObjectKey, attachment_key
+from persistip.model.node import Node
 from persistip.model.pod import Pod
-from persistip.model.route import GKEIPRoute
+from persistip.model.route import GATEWAY_GROUP, GKEIPRoute
+from persistip.model.views import RouteFacts
 
 
 class Reach:
@@ -37,6 +38,7 @@ class Reach:
         self.pods = PodIndex()
         self.claims: PrefixIndex[ObjectKey] = PrefixIndex()
         self.attached: PrefixIndex[ObjectKey] = PrefixIndex()
+        self.pools: PrefixIndex[ObjectKey] = PrefixIndex()
         self.of_kind: dict[str, set[ObjectKey]] = defaultdict(set)
         self.routes_in: dict[str, set[ObjectKey]] = defaultdict(set)
         self.routes_of_gateway: dict[ObjectKey, set[ObjectKey]] = defaultdict(set)
@@ -44,35 +46,53 @@ class Reach:
         self.classes_of_map: dict[ObjectKey, set[ObjectKey]] = defaultdict(set)
         self.attachments_of: dict[ObjectKey, set[ObjectKey]] = defaultdict(set)
         self.attachments_on: dict[str, set[ObjectKey]] = defaultdict(set)
+        self.attachments_naming: dict[ObjectKey, set[ObjectKey]] = defaultdict(set)
 
     def index(self, key: ObjectKey, found: object, *, present: bool) -> None:
         """Put an object into the indexes, or take it out."""
 
-        def mark(index: dict[str, set[ObjectKey]] | dict[ObjectKey, set[ObjectKey]], at: str | ObjectKey) -> None:
-            _mark(index, at, key, present=present)  # type: ignore[arg-type]
-
-        mark(self.of_kind, str(key.kind))
+        change = set[ObjectKey].add if present else set[ObjectKey].discard
+        for index, at in self._places(key, found):
+            change(index[at], key)
+            if not index[at]:
+                del index[at]
+        for claims, prefix in self._claims(found):
+            (claims.add if present else claims.discard)(prefix, key)
         match found:
             case Pod():
                 self.pods.put(found) if present else self.pods.remove(found)
             case GKEIPRoute():
-                mark(self.routes_in, found.meta.namespace)
-                for gateway in parents(found):
-                    mark(self.routes_of_gateway, gateway)
-                for prefix in claimed_prefixes(found):
-                    (self.claims.add if present else self.claims.discard)(prefix, key)
                 self.pods.watch(found) if present else self.pods.unwatch(found)
+            case _:
+                return
+
+    def _places(self, key: ObjectKey, found: object) -> Iterator[tuple[dict[Any, set[ObjectKey]], object]]:
+        """Where an object stands in the indexes by name."""
+        yield self.of_kind, str(key.kind)
+        match found:
+            case GKEIPRoute():
+                yield self.routes_in, found.meta.namespace
+                yield from ((self.routes_of_gateway, gateway) for gateway in parents(found))
             case AddressAttachment():
-                mark(self.attachments_of, found.route_key)
-                for name in nodes_of(found):
-                    mark(self.attachments_on, name)
-                for prefix in set(found.spec.claimed_prefixes):
-                    (self.attached.add if present else self.attached.discard)(prefix, key)
+                yield self.attachments_of, found.route_key
+                yield from ((self.attachments_on, name) for name in nodes_of(found))
+                yield from ((self.attachments_naming, pod) for pod in pods_of(found))
             case Gateway():
-                mark(self.gateways_of_class, found.class_name)
-            case GatewayClass() if found.parameters_ref is not None:
-                ref = found.parameters_ref
-                mark(self.classes_of_map, ObjectKey(Kind.CONFIG_MAP, ref.namespace, ref.name))
+                yield self.gateways_of_class, found.class_name
+            case GatewayClass(parameters_ref=ref) if ref is not None:
+                yield self.classes_of_map, ObjectKey(Kind.CONFIG_MAP, ref.namespace, ref.name)
+            case _:
+                return
+
+    def _claims(self, found: object) -> Iterator[tuple[PrefixIndex[ObjectKey], Prefix]]:
+        """Where an object stands in the indexes by prefix."""
+        match found:
+            case GKEIPRoute():
+                yield from ((self.claims, prefix) for prefix in well_formed(found.addresses))
+            case AddressAttachment():
+                yield from ((self.attached, prefix) for prefix in found.spec.claimed_prefixes)
+            case Gateway():
+                yield from ((self.pools, prefix) for prefix in well_formed(found.addresses))
             case _:
                 return
 
@@ -80,26 +100,37 @@ class Reach:
         """The keys whose plans rest on this object as it is."""
         match found:
             case Pod():
-                return self.pods.routes_of(found) | self._holding(found)
+                return self.pods.routes_of(found) | self.resting_on(key)
             case GKEIPRoute():
-                return {key, *parents(found)} | self.claims.overlapping_any(claimed_prefixes(found))
+                return {*parents(found)} | self._with_rivals({key} | self.claims.overlapping_any(_claims_of(found)))
             case AddressAttachment():
-                return {found.route_key} | self.claims.overlapping_any(set(found.spec.claimed_prefixes))
-            case Gateway():
+                overlapping = self.claims.overlapping_any(set(found.spec.claimed_prefixes))
+                return self._with_rivals(overlapping | {found.route_key})
+            case _:
+                return self.resting_on(key)
+
+    def resting_on(self, key: ObjectKey) -> set[ObjectKey]:
+        """The keys whose plans rest on the object of that name, whatever it says."""
+        match key.kind:
+            case Kind.GATEWAY:
                 return {key} | self._with_rivals(self.routes_of_gateway.get(key, set()))
-            case GatewayClass():
-                return {key} | self._of_class(found.meta.name)
-            case ConfigMap():
+            case Kind.GATEWAY_CLASS:
+                return {key} | self._of_class(key.name)
+            case Kind.CONFIG_MAP:
                 classes = self.classes_of_map.get(key, set())
-                return classes | set[ObjectKey]().union(*(self._of_class(each.name) for each in classes))
-            case Namespace():
-                routes = self.routes_in.get(found.meta.name, set())
+                return classes.union(*(self._of_class(each.name) for each in classes))
+            case Kind.NAMESPACE:
+                routes = self.routes_in.get(key.name, set())
                 gateways = {parent for route in routes for parent in parents(self.objects[route])}
                 return self._with_rivals(routes) | gateways
-            case Node():
-                return self._on_node(found.meta.name)
-            case _:
-                return set()
+            case Kind.NODE:
+                return self._on_node(key.name)
+            case Kind.POD:  # also when a selector no longer matches it
+                return self._routes_of(self.attachments_naming.get(key, set()))
+            case Kind.ROUTE:
+                return {key}
+            case Kind.ATTACHMENT:
+                return {route for route in self.of_kind.get(Kind.ROUTE, set()) if attachment_key(route) == key}
 
     def _of_class(self, name: str) -> set[ObjectKey]:
         gateways = self.gateways_of_class.get(name, set())
@@ -107,50 +138,41 @@ class Reach:
         return gateways | self._with_rivals(routes)
 
     def _with_rivals(self, routes: Iterable[ObjectKey]) -> set[ObjectKey]:
+        """With every route that claims what they claim, directly or by way of others: who wins may change for all."""
         found = set(routes)
-        for key in list(found):
-            route = self.objects.get(key)
-            if isinstance(route, GKEIPRoute):
-                found |= self.claims.overlapping_any(claimed_prefixes(route))
+        waiting = list(found)
+        while waiting:
+            rivals = self.claims.overlapping_any(_claims_of(self.objects.get(waiting.pop())))
+            waiting += rivals - found
+            found |= rivals
         return found
 
-    def _holding(self, pod: Pod) -> set[ObjectKey]:
-        """Routes whose attachment names the Pod, though their selector may no longer match it."""
-        return {
-            attachment.route_key
-            for key in self.attachments_on.get(pod.node_name, set())
-            if isinstance(attachment := self.objects[key], AddressAttachment) and pod.meta.uid in pod_uids(attachment)
-        }
-
     def _on_node(self, name: str) -> set[ObjectKey]:
-        attached = {
-            attachment.route_key
-            for key in self.attachments_on.get(name, set())
-            if isinstance(attachment := self.objects[key], AddressAttachment)
-        }
+        attached = self._routes_of(self.attachments_on.get(name, set()))
         return attached.union(*(self.pods.routes_of(pod) for pod in self.pods.on_node(name)))
 
+    def _routes_of(self, attachments: Iterable[ObjectKey]) -> set[ObjectKey]:
+        found = (self.objects[key] for key in attachments)
+        return {each.route_key for each in found if isinstance(each, AddressAttachment)}
+
     def touched_by_ranges(self, changed: frozenset[Prefix]) -> set[ObjectKey]:
-        """A node's IPs or Pod ranges changed: whoever lists an address there must be judged again."""
-        return self.claims.overlapping_any(changed) | self.of_kind.get(Kind.GATEWAY, set())
+        """A node's IPs or Pod ranges changed: whoever lists an address there, or rests on a pool that does."""
+        pools = self.pools.overlapping_any(changed)
+        routes = set[ObjectKey]().union(*(self.routes_of_gateway.get(pool, set()) for pool in pools))
+        return pools | self._with_rivals(routes | self.claims.overlapping_any(changed))
 
 
 def is_status_only(old: object, new: object) -> bool:
-    """Whether a route changed in nothing but a status that no other plan reads."""
+    """Whether an object changed in nothing but a status that no other plan reads."""
+    if isinstance(old, Gateway) and isinstance(new, Gateway):
+        return attrs.evolve(old, status=new.status) == new
+    if isinstance(old, GatewayClass) and isinstance(new, GatewayClass):
+        return attrs.evolve(old, conditions=new.conditions) == new
     if not isinstance(old, GKEIPRoute) or not isinstance(new, GKEIPRoute):
         return False
     before, after = (find_condition(each.status.conditions, ConditionType.ACCEPTED) for each in (old, new))
     was, is_ = (each.status if each is not None else None for each in (before, after))
     return was == is_ and attrs.evolve(old, status=new.status) == new
-
-
-def _mark(index: dict[object, set[ObjectKey]], at: object, key: ObjectKey, *, present: bool) -> None:
-    if present:
-        index[at].add(key)
-        return
-    index[at].discard(key)
-    if not index[at]:
-        del index[at]
 
 
 def parents(route: object) -> tuple[ObjectKey, ...]:
@@ -159,10 +181,30 @@ def parents(route: object) -> tuple[ObjectKey, ...]:
         return ()
     return tuple(
         ObjectKey(Kind.GATEWAY, ref.namespace or route.meta.namespace, ref.name)
-        if ref.kind == "Gateway"
+        if (ref.group, ref.kind) == (GATEWAY_GROUP, "Gateway")
         else ObjectKey(Kind.GATEWAY, "", f"{ref.kind}.{ref.group}")  # a key that no Gateway can have
         for ref in route.parent_refs
     )
+
+
+def _claims_of(route: object) -> tuple[Prefix, ...]:
+    return well_formed(route.addresses) if isinstance(route, GKEIPRoute) else ()
+
+
+def foundations(facts: RouteFacts | None, attachment: AddressAttachment | None) -> set[ObjectKey]:
+    """The keys of what the decision about a route rests on, beyond the route and its attachment themselves."""
+    keys: set[ObjectKey] = set()
+    if facts is not None:
+        keys = {ObjectKey(Kind.NAMESPACE, "", facts.route.meta.namespace), *parents(facts.route)}
+        for gateway in (parent.gateway for parent in facts.parents if parent.gateway is not None):
+            keys.add(ObjectKey(Kind.GATEWAY_CLASS, "", gateway.gateway.class_name))
+            ref = gateway.gateway_class.parameters_ref if gateway.gateway_class is not None else None
+            if ref is not None:
+                keys.add(ObjectKey(Kind.CONFIG_MAP, ref.namespace, ref.name))
+    if attachment is not None:
+        keys |= pods_of(attachment)
+        keys |= {ObjectKey(Kind.NODE, "", name) for name in nodes_of(attachment)}
+    return keys
 
 
 def nodes_of(attachment: AddressAttachment) -> set[str]:
@@ -179,11 +221,12 @@ def pod_uids(attachment: AddressAttachment) -> set[str]:
     return uids | ({spec.holder.pod_uid} if spec.holder is not None else set())
 
 
-def pod_names(attachment: AddressAttachment) -> set[str]:
-    """Names of the Pods that an attachment names."""
+def pods_of(attachment: AddressAttachment) -> set[ObjectKey]:
+    """The keys of the Pods that an attachment names."""
     spec = attachment.spec
     names = {release.pod_name for release in spec.releasing}
-    return names | ({spec.holder.pod_name} if spec.holder is not None else set())
+    names |= {spec.holder.pod_name} if spec.holder is not None else set()
+    return {ObjectKey(Kind.POD, spec.route.namespace, name) for name in names}
 
 
 def ranges_of(node: Node) -> frozenset[Prefix]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import attrs
 
-from persistip.decide.acceptance import Verdict
 from persistip.decide.handover import holder_report, is_leaving
 from persistip.decide.holder import Choice
+from persistip.decide.verdict import Verdict
 from persistip.model.actions import RecordEvent
 from persistip.model.address import overlap, show
 from persistip.model.attachment import AddressAttachment, NodeStateName
@@ -60,7 +60,8 @@ def route_status(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: C
 
 def _accepted(verdict: Verdict) -> _Said:
     if verdict.is_accepted:
-        return _Said(Status.TRUE, Reason.ACCEPTED, "the route may use its addresses")
+        remarks = f" ({verdict.message})" if verdict.remarks else ""
+        return _Said(Status.TRUE, Reason.ACCEPTED, f"the route may use its addresses{remarks}")
     held = "" if verdict.is_refused else " (what is attached stays)"
     return _Said(Status.FALSE, verdict.reason, verdict.message + held)
 
@@ -81,10 +82,11 @@ def _datapath(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choi
         return _Said(Status.FALSE, Reason.AWAITING_POD_IP, said)
     if waits := _awaiting_others(view, verdict, attachment):
         return waits
-    if attachment is None or not attachment.spec.held_prefixes:
-        if not verdict.is_accepted:
-            return _Said(Status.FALSE, Reason.NOT_ACCEPTED, "nothing is attached")
+    held = attachment.spec.held_prefixes if attachment is not None else ()
+    if verdict.is_accepted and any(claim.prefix not in held for claim in verdict.claims):
         return _Said(Status.FALSE, Reason.PROGRAMMING, "the addresses are being claimed")
+    if attachment is None or not held:
+        return _Said(Status.FALSE, Reason.NOT_ACCEPTED, "nothing is attached")
     return _holders_word(attachment, choice)
 
 

@@ -8,6 +8,7 @@ The types accepted are Gateway API's and those seen in GKE manifests.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -19,6 +20,10 @@ Prefix = IPv4Network | IPv6Network
 IP_ADDRESS = "IPAddress"
 NAMED_ADDRESS = "NamedAddress"
 CIDR_TYPES = frozenset({"gke.networking.io/cidr", "networking.gke.io/cidr"})
+
+# The standard library also reads netmasks ("/255.0.0.0") and zones ("%eth0"), which no API here has. Two prefixes that
+# differ in their zone alone would be two to a dict and one to the kernel.
+_WRITTEN = re.compile(r"[0-9a-fA-F:.]+(/[0-9]{1,3})?")
 
 
 @attrs.frozen
@@ -51,6 +56,8 @@ def parse_prefix(spec: AddressSpec) -> Prefix | Malformed:
         return Malformed("an address without value needs a cloud that can reserve one")
     if spec.type in CIDR_TYPES and "/" not in value:
         return Malformed(f"{value!r} has type {spec.type} but no prefix length; write {value}/{_full_length(value)}")
+    if not _WRITTEN.fullmatch(value):
+        return Malformed(f"{value!r} is not an IPv4 or IPv6 address or CIDR")
     try:
         return ip_network(value, strict=True)
     except ValueError:
@@ -69,6 +76,12 @@ def _why_malformed(value: str) -> str:
     host = value.split("/", maxsplit=1)[0]
     single = f"{host}/{masked.max_prefixlen}"
     return f"{value!r} has host bits set; write {masked} for the network or {single} for the address"
+
+
+def well_formed(specs: Iterable[AddressSpec]) -> tuple[Prefix, ...]:
+    """Those of *specs* that are prefixes; what an index of claims is built from."""
+    parsed = (parse_prefix(spec) for spec in specs)
+    return tuple(prefix for prefix in parsed if not isinstance(prefix, Malformed))
 
 
 def parse_ip(text: str) -> IPAddress | None:

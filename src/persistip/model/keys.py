@@ -88,6 +88,11 @@ def attachment_name(namespace: str, route: str) -> str:
     return "r-" + short_hash(f"{namespace}/{route}")
 
 
+def attachment_key(route: ObjectKey) -> ObjectKey:
+    """Key of the AddressAttachment of a standard or fast route."""
+    return ObjectKey(Kind.ATTACHMENT, "", attachment_name(route.namespace, route.name))
+
+
 def node_label(node_name: str) -> str:
     """Label that an attachment carries for a node concerned; the node's agent watches for its existence."""
     return f"node.{DOMAIN}/{short_hash(node_name)}"

@@ -1,0 +1,85 @@
+"""
+What was judged of a route?
+
+Faults, the claims that its Gateways grant, and what follows from both: accepted, refused, or neither (a live fault,
+which refuses new claims only). All faults are kept; the first in the order of ``conditions.ACCEPTANCE_ORDER`` gives
+the route its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from persistip.model.address import Prefix
+from persistip.model.attachment import Reference
+from persistip.model.conditions import ACCEPTANCE_ORDER, Reason
+
+
+@attrs.frozen(kw_only=True)
+class Fault:
+    """
+    One thing wrong. ``path`` is the field.
+
+    ``is_live``: a fact that others can change. Such a fault refuses new claims only; any other withdraws.
+    """
+
+    reason: Reason
+    path: str
+    message: str
+    is_live: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+@attrs.frozen(kw_only=True)
+class Claim:
+    """A prefix that the route may use, through this Gateway."""
+
+    prefix: Prefix
+    gateway: Reference
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """
+    ``is_ours`` False: the route is another controller's, and nothing is written to it.
+
+    ``remarks``: parents that fail while another remains; said, and no reason to refuse.
+    """
+
+    is_ours: bool
+    faults: tuple[Fault, ...] = ()
+    remarks: tuple[Fault, ...] = ()
+    claims: tuple[Claim, ...] = ()
+
+    @property
+    def is_accepted(self) -> bool:
+        """No fault at all."""
+        return self.is_ours and not self.faults
+
+    @property
+    def is_refused(self) -> bool:
+        """A fault of the route's own spec or permissions: what is attached is withdrawn."""
+        return not self.is_ours or any(not fault.is_live for fault in self.faults)
+
+    @property
+    def reason(self) -> Reason:
+        """The reason of the Accepted condition."""
+        return self.faults[0].reason if self.faults else Reason.ACCEPTED
+
+    @property
+    def message(self) -> str:
+        """Every fault, in order, and then the remarks."""
+        return "; ".join(str(fault) for fault in (*self.faults, *self.remarks))
+
+    def with_faults(self, *faults: Fault) -> Verdict:
+        """The same verdict with more faults, in the order of the reasons."""
+        return attrs.evolve(self, faults=in_order((*self.faults, *faults)))
+
+
+def in_order(faults: Iterable[Fault]) -> tuple[Fault, ...]:
+    """The order of the reasons; within one, that of the fields."""
+    return tuple(sorted(faults, key=lambda fault: (ACCEPTANCE_ORDER.index(fault.reason), fault.path, fault.message)))
