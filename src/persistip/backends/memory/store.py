@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from persistip.backends.memory.errors import AlreadyExistsError, ConflictError, ExpiredError, NotFoundError
+from persistip.backends.memory.errors import AlreadyExistsError, ConflictError, NotFoundError
 from persistip.backends.memory.fields import Owners, apply_fields, update_fields
 from persistip.backends.memory.labels import parse_selector
 from persistip.backends.memory.rules import refusal
@@ -159,16 +159,12 @@ class MemoryStore:
         )
         return Listing(tuple(items), str(self._revision))
 
-    async def watch(
+    def watch(
         self, kind: str, *, resource_version: str, namespace: str | None = None, labels: str = ""
     ) -> AsyncIterator[WatchEvent]:
         """Changes after *resource_version*, which is a list's or an object's."""
         interest = self._interest(kind, namespace, labels)
-        revision = _revision_of(resource_version)
-        if revision > self._revision:
-            raise ExpiredError(f"too large resource version: {revision}", system="memory", operation="watch")
-        async for event in self._history.watch(interest, revision):
-            yield event
+        return self._history.watch(interest, _revision_of(resource_version), latest=self._revision)
 
     def break_watches(self) -> None:
         """End every watch, as a restarting API server does."""

@@ -133,8 +133,14 @@ class History:
             raise ExpiredError(f"too old resource version: {revision}", system="memory", operation="watch")
         return (change for change in self._changes if change.revision > revision)
 
-    async def watch(self, interest: Interest, revision: int) -> AsyncIterator[WatchEvent]:
-        """Every change after *revision*; ends when the server closes it, ExpiredError when it cannot be complete."""
+    async def watch(self, interest: Interest, revision: int, *, latest: int) -> AsyncIterator[WatchEvent]:
+        """
+        Every change after *revision*; ends when the server closes it, ExpiredError when it cannot be complete.
+
+        *latest* is the store's revision: what lies beyond it was another store's.
+        """
+        if revision > latest:
+            raise ExpiredError(f"too large resource version: {revision}", system="memory", operation="watch")
         watcher = _Watcher(interest, self._limit)
         for change in self._since(revision):
             watcher.see(change)
