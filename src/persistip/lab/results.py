@@ -51,7 +51,8 @@ class EventResult:
     """
     One event on one address.
 
-    ``planned``: a living old Pod hands over to a new one. ``reaction_ms``: from the change of the Pod in the cluster to
+    ``planned``: a living old Pod hands over to a new one. ``standby``: a Pod that could take over at once was there;
+    without one the silence is mostly the making of a Pod. ``reaction_ms``: from the change of the Pod in the cluster to
     the first payload through the new holder; None where nobody took over. ``tcp``: what became of a connection that was
     open before: kept, reset, or none (it got neither answer nor end).
     """
@@ -69,6 +70,7 @@ class EventResult:
     tcp: str
     conditions_before: Conditions
     conditions_after: Conditions
+    standby: bool = True
 
 
 @attrs.frozen(kw_only=True)
@@ -136,6 +138,7 @@ def _event(event: EventResult) -> dict[str, Any]:
         "address": event.address,
         "family": event.family,
         "planned": event.planned,
+        "standby": event.standby,
         "from": attrs.asdict(event.source) if event.source else None,
         "to": attrs.asdict(event.target) if event.target else None,
         "probes": {"ingress": attrs.asdict(event.ingress), "egress": attrs.asdict(event.egress)},
@@ -158,8 +161,14 @@ def is_move(event: EventResult) -> bool:
 
 
 def summarise(events: Iterable[EventResult]) -> dict[str, Any]:
-    """Moves and the blackouts of both directions, worst direction of each move; None where there was no move."""
-    worst = sorted(max(event.ingress.blackout_ms, event.egress.blackout_ms) for event in events if is_move(event))
+    """
+    Moves that could be made at once, and the blackouts of the worse direction of each; None where there was none.
+
+    Where no other Pod was there, the silence is the time in which one is made: that is said of the event alone.
+    """
+    worst = sorted(
+        max(event.ingress.blackout_ms, event.egress.blackout_ms) for event in events if is_move(event) and event.standby
+    )
     return {
         "moves": len(worst),
         "blackout_ms": {

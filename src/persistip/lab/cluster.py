@@ -1,0 +1,364 @@
+"""
+What can be done to the lab's cluster, and how does it stand?
+
+In: a Site.  Out: a running cluster: the store as its API, the kubelet's stand-in, controller and agents started.
+``Lab`` may only write manifests, signal processes and cut links; how things stand it reads from the store. It decides
+nothing and touches no kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Self
+
+import attrs
+
+from persistip.backends.memory import AlreadyExistsError, MemoryStore, NotFoundError
+from persistip.lab.kubelet import WORKLOADS, Journal, Kubelet, changes, delete_pod, host_of
+from persistip.lab.options import LabOptions
+from persistip.lab.results import Place, RouteResult
+from persistip.lab.site import NodeFacts, Site
+from persistip.lab.workloads import is_ready, is_terminating, plan_workload, pods_to_evict, suffixes
+from persistip.model.address import Malformed, Prefix, parse_prefix
+from persistip.model.attachment import AddressAttachment
+from persistip.model.conditions import find_condition
+from persistip.model.entry import NodeState
+from persistip.model.keys import attachment_name
+from persistip.model.route import GKEIPRoute
+from persistip.runtime.clock import SystemClock
+from persistip.wire.decode import to_model
+
+Manifest = Mapping[str, Any]
+
+_WATCHED = ("Pod", "Node", "Namespace", "Gateway", "GKEIPRoute", "AddressAttachment", *WORKLOADS)
+_QUIET_SECONDS = 0.15
+"""How long nothing must be written before the cluster is at rest: well above a controller's or agent's reaction."""
+_DEFAULT_PORT = 7
+_TRANSIENT = frozenset({"Programming", "AwaitingRelease", "AwaitingPodIP", "Pending"})
+
+
+@attrs.frozen(kw_only=True)
+class Standing:
+    """One route with its decision: what the lab reads of it at one moment."""
+
+    route: GKEIPRoute
+    attachment: AddressAttachment | None
+    prefixes: tuple[Prefix, ...]
+
+    @property
+    def path(self) -> str:
+        """``namespace/name``."""
+        return self.route.key.path
+
+    @property
+    def place(self) -> Place | None:
+        """The holder and its node, as the API names them."""
+        holder = self.attachment.spec.holder if self.attachment else None
+        return Place(holder.pod_name, holder.node_name) if holder else None
+
+    @property
+    def holder_uid(self) -> str:
+        """The holder's UID, or nothing."""
+        holder = self.attachment.spec.holder if self.attachment else None
+        return holder.pod_uid if holder else ""
+
+    @property
+    def is_confirmed(self) -> bool:
+        """The holder's node has confirmed, and nobody still lets go."""
+        attachment = self.attachment
+        return attachment is not None and attachment.is_confirmed and not attachment.spec.releasing
+
+    @property
+    def is_ready(self) -> bool:
+        """The route's condition Ready is True for what its spec says now."""
+        ready = find_condition(self.route.status.conditions, "Ready")
+        return (
+            ready is not None
+            and ready.status == "True"
+            and ready.observed_generation == self.route.meta.generation
+            and self.is_confirmed
+        )
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, str]]:
+        """Status and reason of each condition."""
+        return {each.type: (str(each.status), str(each.reason)) for each in self.route.status.conditions}
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Ready, or not to become so without somebody's doing."""
+        if self.is_ready:
+            return True
+        reported = find_condition(self.route.status.conditions, "Ready")
+        if reported is None or reported.status == "True" or reported.reason in _TRANSIENT:
+            return False
+        spec = self.attachment.spec if self.attachment else None
+        return spec is None or not (spec.holder or spec.releasing)
+
+
+class Lab:
+    """A running cluster; an asynchronous context manager around a Site that was entered."""
+
+    def __init__(self, site: Site, options: LabOptions) -> None:
+        self.site = site
+        self.options = options
+        self.store = MemoryStore(SystemClock())
+        self.journal = Journal(site.monotonic_ns)
+        self._suffix = suffixes(options.seed)
+        self._kubelet = Kubelet(self.store, site, self.journal, self._suffix)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Condition()
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of the nodes."""
+        return tuple(self.site.nodes)
+
+    async def __aenter__(self) -> Self:
+        for name, facts in self.site.nodes.items():
+            await self.apply(_node(name, facts))
+            await self.store.patch("Node", "", name, {"status": _node_status(facts)}, subresource="status")
+        self._tasks = [asyncio.create_task(self._follow(kind)) for kind in _WATCHED]
+        self._tasks.append(asyncio.create_task(self._kubelet.run()))
+        starts = [self.site.start_controller(self.store)]
+        if self.options.with_agents:
+            starts += [self.site.start_agent(node) for node in self.nodes]
+        # The socket is there once the controller is started; the agents come together after it.
+        await starts[0]
+        await asyncio.gather(*starts[1:])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _follow(self, kind: str) -> None:
+        async for _ in changes(self.store, kind):
+            async with self._changed:
+                self._changed.notify_all()
+
+    def check(self) -> None:
+        """Raise what ended one of the lab's own tasks, if anything did."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+    # --- manifests --------------------------------------------------------------------------------------------
+
+    async def apply(self, manifest: Manifest) -> None:
+        """Create the object, or bring it to what *manifest* says, as kubectl apply does."""
+        body = {key: value for key, value in manifest.items() if key != "status"}
+        if body["kind"] == "Namespace":
+            name = body["metadata"]["name"]
+            labels = {**(body["metadata"].get("labels") or {}), "kubernetes.io/metadata.name": name}
+            body["metadata"] = {**body["metadata"], "labels": labels}
+        try:
+            await self.store.create(body)
+        except AlreadyExistsError:
+            metadata = body["metadata"]
+            await self.store.patch(body["kind"], metadata.get("namespace", ""), metadata["name"], body)
+
+    async def patch(self, kind: str, namespace: str, name: str, patch: Manifest) -> None:
+        """JSON merge patch of an object."""
+        await self.store.patch(kind, namespace, name, patch)
+
+    async def delete(self, kind: str, namespace: str, name: str) -> None:
+        """Ask for the deletion of an object; a Pod takes its grace period."""
+        if kind == "Pod":
+            await delete_pod(self.store, self.journal, await self.store.get("Pod", namespace, name))
+        else:
+            await self.store.delete(kind, namespace, name)
+
+    async def drain(self, node: str) -> None:
+        """Cordon the node and evict its Pods, as kubectl drain does; returns when they are gone."""
+        await self.patch("Node", "", node, {"spec": {"unschedulable": True}})
+        evicted = pods_to_evict(node, await self.pods())
+        for pod in evicted:
+            await delete_pod(self.store, self.journal, pod)
+        gone = {pod["metadata"]["uid"] for pod in evicted}
+
+        async def is_empty() -> bool:
+            return gone.isdisjoint(pod["metadata"]["uid"] for pod in await self.pods())
+
+        await self.until(is_empty, self.options.settle_seconds)
+
+    async def uncordon(self, node: str) -> None:
+        """Let Pods come to the node again."""
+        await self.patch("Node", "", node, {"spec": {"unschedulable": None}})
+
+    # --- processes and links ----------------------------------------------------------------------------------
+
+    def signal_pod(self, namespace: str, pod: str, number: signal.Signals) -> None:
+        """Signal the process of a Pod; LookupError when it has none."""
+        process = self._kubelet.process_named(namespace, pod)
+        if process is None:
+            raise LookupError(f"no process runs in Pod {namespace}/{pod}")
+        process.signal(number)
+
+    def signal_agent(self, node: str, number: signal.Signals) -> None:
+        """Signal a node's agent; LookupError when none runs there."""
+        self.site.signal_agent(node, number)
+
+    async def start_agent(self, node: str) -> None:
+        """Start a node's agent, unless it runs."""
+        await self.site.start_agent(node)
+
+    def agents(self) -> Mapping[str, bool]:
+        """Which nodes' agents run."""
+        return self.site.agents()
+
+    def cut(self, node: str) -> None:
+        """Pull the cable of the node's uplink."""
+        self.site.cut(node)
+
+    def restore(self, node: str) -> None:
+        """Undo ``cut``."""
+        self.site.restore(node)
+
+    async def run_inside(self, machine: str, command: Sequence[str]) -> int:
+        """Run a command in the namespace of a machine (node, Pod as ``namespace/name``, client); its exit status."""
+        return await self.site.run_inside(machine, command)
+
+    # --- how things stand -------------------------------------------------------------------------------------
+
+    async def pods(self, namespace: str | None = None) -> tuple[Manifest, ...]:
+        """The Pods there are."""
+        return (await self.store.list("Pod", namespace=namespace)).items
+
+    async def candidates(self, standing: Standing) -> tuple[Manifest, ...]:
+        """Ready Pods of the route's selector that are not being deleted."""
+        return tuple(
+            pod
+            for pod in await self.pods(standing.route.meta.namespace)
+            if standing.route.pod_selector.matches(pod["metadata"].get("labels") or {})
+            and is_ready(pod)
+            and not is_terminating(pod)
+        )
+
+    async def standings(self) -> tuple[Standing, ...]:
+        """Every readable route with its attachment."""
+        found = []
+        for item in (await self.store.list("GKEIPRoute")).items:
+            route = to_model(item)
+            if isinstance(route, GKEIPRoute):
+                found.append(await self._standing(route))
+        return tuple(found)
+
+    async def standing(self, namespace: str, name: str) -> Standing | None:
+        """One route with its attachment; None when there is no such route."""
+        return next((each for each in await self.standings() if each.path == f"{namespace}/{name}"), None)
+
+    async def _standing(self, route: GKEIPRoute) -> Standing:
+        attachment = None
+        with contextlib.suppress(NotFoundError):
+            name = attachment_name(route.meta.namespace, route.meta.name)
+            found = to_model(await self.store.get("AddressAttachment", "", name))
+            attachment = found if isinstance(found, AddressAttachment) else None
+        prefixes = tuple(
+            prefix for address in route.addresses if not isinstance(prefix := parse_prefix(address), Malformed)
+        )
+        return Standing(route=route, attachment=attachment, prefixes=prefixes)
+
+    async def routes(self) -> tuple[RouteResult, ...]:
+        """How every route stands."""
+        return tuple(
+            RouteResult(
+                route=each.path,
+                addresses=tuple(str(prefix) for prefix in each.prefixes),
+                place=each.place,
+                conditions=each.conditions,
+            )
+            for each in await self.standings()
+        )
+
+    async def kernel(self, node: str) -> NodeState:
+        """What a look into the node's kernel shows of ours."""
+        return await self.site.kernel(node)
+
+    @staticmethod
+    def port_of(pod: Manifest) -> int:
+        """The port of a Pod's program."""
+        for container in pod["spec"].get("containers", ()):
+            for variable in container.get("env") or ():
+                if variable["name"] == "PORT":
+                    return int(variable["value"])
+        return _DEFAULT_PORT
+
+    async def reach(self, address: str) -> str | None:
+        """Who answers at *address* to the client outside, by UDP and by TCP alike: ``name@uid`` of the Pod."""
+        standing = next(
+            (each for each in await self.standings() if address in map(str, map(host_of_prefix, each.prefixes))), None
+        )
+        port = await self.port_for(standing) if standing else _DEFAULT_PORT
+        answer = await self.site.probes()[6 if ":" in address else 4].reach(address, port)
+        return answer["udp"] if answer["udp"] == answer["tcp"] else None
+
+    async def port_for(self, standing: Standing) -> int:
+        """The port on which the Pods of a route answer."""
+        pods = await self.candidates(standing)
+        return self.port_of(pods[0]) if pods else _DEFAULT_PORT
+
+    # --- waiting ----------------------------------------------------------------------------------------------
+
+    async def until(self, holds: Callable[[], Awaitable[bool]], timeout_seconds: float) -> bool:
+        """Wait until *holds* (asked again after each change of the cluster) is true; whether it became so in time."""
+        try:
+            async with asyncio.timeout(timeout_seconds), self._changed:
+                while not await holds():
+                    self.check()
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def settled(self, timeout_seconds: float) -> bool:
+        """Whether the cluster came to rest in time: no workload, Pod, route or attachment has anything to do."""
+        end = asyncio.get_running_loop().time() + timeout_seconds
+        while (left := end - asyncio.get_running_loop().time()) > 0:
+            if not await self.until(self._is_at_rest, left):
+                return False
+            revision = self.store.revision
+            await asyncio.sleep(_QUIET_SECONDS)
+            if revision == self.store.revision:
+                return True
+        return False
+
+    async def _is_at_rest(self) -> bool:
+        pods = await self.pods()
+        if any(is_terminating(pod) or (pod["spec"].get("nodeName") and not _is_running(pod)) for pod in pods):
+            return False
+        for kind in WORKLOADS:
+            for workload in (await self.store.list(kind)).items:
+                change = plan_workload(workload, pods, lambda: "")
+                if change.create or change.delete:
+                    return False
+        return all(each.is_at_rest for each in await self.standings())
+
+
+def host_of_prefix(prefix: Prefix) -> str:
+    """The address that is tested for a prefix."""
+    return host_of(str(prefix))
+
+
+def _is_running(pod: Manifest) -> bool:
+    return pod.get("status", {}).get("phase") == "Running"
+
+
+def _node(name: str, facts: NodeFacts) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+        "spec": {"podCIDR": facts.pod_cidrs[0], "podCIDRs": list(facts.pod_cidrs)},
+    }
+
+
+def _node_status(facts: NodeFacts) -> Manifest:
+    return {
+        "addresses": [{"type": "InternalIP", "address": ip} for ip in facts.ips],
+        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+    }

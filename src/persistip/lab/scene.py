@@ -1,0 +1,227 @@
+"""
+How does one event go, whatever it is?
+
+    probes on ── act ── at rest ── probes off ── the result ── every address answers, nothing is left behind
+
+In: the lab, an Event, what to do.  Out: results and failures, which are sentences.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum, auto
+from typing import TypeVar
+
+import attrs
+
+from persistip.lab.cluster import Lab, Manifest, Standing, host_of_prefix
+from persistip.lab.measure import Event, Measurement, UnreachableError
+from persistip.lab.observer import Observer, Promises
+from persistip.lab.outside import ProbeFailedError
+from persistip.lab.results import EventResult
+from persistip.model.route import ReactionModeName
+
+T = TypeVar("T")
+
+MOST_BLACKOUT_MS = 50.0
+"""What an unplanned move may cost while another Pod stands ready."""
+
+
+class Expected(Enum):
+    """What becomes of the holder."""
+
+    OTHER_POD = auto()
+    SAME_POD = auto()
+    UNDISTURBED = auto()
+    """The same Pod, and not a packet lost."""
+    NOBODY = auto()
+
+
+@attrs.frozen(kw_only=True)
+class Subject:
+    """A route under test: who may hold it now, and who made the holder."""
+
+    standing: Standing
+    candidates: tuple[Manifest, ...]
+    holder: Manifest
+    workload: Manifest | None
+
+    @property
+    def has_standby(self) -> bool:
+        """Another Pod that answers already could take over at once."""
+        return len(self.candidates) > 1 and self.standing.route.reaction_mode == ReactionModeName.READY_CONDITION
+
+    @property
+    def namespace(self) -> str:
+        """The route's, and its Pods'."""
+        return self.standing.route.meta.namespace
+
+    @property
+    def pod(self) -> str:
+        """The holder's name."""
+        return str(self.holder["metadata"]["name"])
+
+    @property
+    def node(self) -> str:
+        """The holder's node."""
+        return str(self.holder["spec"]["nodeName"])
+
+    @property
+    def addresses(self) -> str:
+        """For people."""
+        return " and ".join(map(host_of_prefix, self.standing.prefixes))
+
+
+class Scene:
+    """Where events happen; collects what they gave."""
+
+    def __init__(self, lab: Lab, observer: Observer, promises: Promises | None) -> None:
+        self.lab = lab
+        self.events: list[EventResult] = []
+        self.failures: list[str] = []
+        self._observer, self._promises = observer, promises
+
+    def fail(self, sentence: str) -> None:
+        """Note what went wrong, once."""
+        if sentence not in self.failures:
+            self.failures.append(sentence)
+
+    # --- choosing ---------------------------------------------------------------------------------------------
+
+    async def subjects(self) -> tuple[Subject, ...]:
+        """Every route that is Ready now, in the order of names."""
+        found = []
+        workloads = {
+            each["metadata"]["uid"]: each
+            for kind in ("StatefulSet", "Deployment")
+            for each in (await self.lab.store.list(kind)).items
+        }
+        for standing in await self.lab.standings():
+            pods = {pod["metadata"]["uid"]: pod for pod in await self.lab.pods(standing.route.meta.namespace)}
+            holder = pods.get(standing.holder_uid)
+            if not standing.is_ready or holder is None:
+                continue
+            owners = [owner["uid"] for owner in holder["metadata"].get("ownerReferences", ())]
+            found.append(
+                Subject(
+                    standing=standing,
+                    candidates=await self.lab.candidates(standing),
+                    holder=holder,
+                    workload=next((workloads[uid] for uid in owners if uid in workloads), None),
+                )
+            )
+        return tuple(found)
+
+    async def choose(self, what: str, fits: Callable[[Subject], bool]) -> Subject | None:
+        """One of those that fit, by the seed: those that serve both families come first."""
+        fitting = [each for each in await self.subjects() if fits(each)]
+        most = max((len({prefix.version for prefix in each.standing.prefixes}) for each in fitting), default=0)
+        best = [each for each in fitting if len({prefix.version for prefix in each.standing.prefixes}) == most]
+        return self.pick(what, best)
+
+    def pick(self, what: str, choices: Sequence[T]) -> T | None:
+        """One of *choices*; the same for the same seed."""
+        if not choices:
+            return None
+        digest = hashlib.sha256(f"{self.lab.options.seed}/{what}".encode()).digest()
+        return choices[int.from_bytes(digest[:8]) % len(choices)]
+
+    # --- happening --------------------------------------------------------------------------------------------
+
+    async def happen(
+        self,
+        event: Event,
+        subject: Standing,
+        act: Callable[[], Awaitable[object]],
+        expected: Expected,
+        *,
+        done: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        """Let *event* happen by *act* and say what became of it; *done* is waited for before the cluster's rest."""
+        self._observer.event_begins(event.name, event.sentence)
+        seconds = self.lab.options.settle_seconds
+        namespace, name = subject.route.meta.namespace, subject.route.meta.name
+        try:
+            before = await self.lab.standing(namespace, name) or subject
+            measurement = Measurement(self.lab, before, await self.lab.port_for(before))
+            await measurement.begin()
+            await act()
+            if done is not None and not await self.lab.until(done, seconds):
+                self.fail(f"{event.name}: what should follow did not within {seconds:g} s")
+            if not await self.lab.settled(seconds):
+                self.fail(f"{event.name}: the cluster did not come to rest within {seconds:g} s")
+            after = await self.lab.standing(namespace, name)
+            results = await measurement.end(event, after)
+        except (UnreachableError, ProbeFailedError) as error:
+            self.fail(f"{event.name}: {error}")
+            return
+        for result in results:
+            self.events.append(result)
+            self._judge(event, result, before, after, expected)
+            self._observer.event_ends(result)
+        await self.verify(event.name)
+
+    def _judge(
+        self, event: Event, result: EventResult, before: Standing, after: Standing | None, expected: Expected
+    ) -> None:
+        """Compare what the client saw with what the rules promise."""
+        what = f"{event.name} on {result.address}"
+        holder = after.holder_uid if after else ""
+        if (expected is Expected.NOBODY) != (not holder):
+            self.fail(f"{what}: held by {result.target.pod if result.target else 'nobody'} afterwards")
+            return
+        if expected is Expected.OTHER_POD and holder == before.holder_uid:
+            self.fail(f"{what}: {result.source.pod if result.source else 'nobody'} holds it still")
+        if expected in (Expected.SAME_POD, Expected.UNDISTURBED) and holder != before.holder_uid:
+            self.fail(f"{what}: it moved, and should not")
+        lost = result.ingress.lost + result.egress.lost
+        if lost and (expected is Expected.UNDISTURBED or event.planned):
+            self.fail(
+                f"{what}: {result.ingress.lost} of {result.ingress.sent} requests and {result.egress.lost} of "
+                f"{result.egress.sent} packets from the Pod were lost, and none should be"
+            )
+        worst = max(result.ingress.blackout_ms, result.egress.blackout_ms)
+        if expected is Expected.OTHER_POD and event.standby and worst > MOST_BLACKOUT_MS:
+            self.fail(f"{what}: silent for {worst:.1f} ms, more than {MOST_BLACKOUT_MS:g}")
+
+    # --- afterwards -------------------------------------------------------------------------------------------
+
+    async def verify(self, when: str) -> None:
+        """Every Ready address answers and its Pod is heard outside; no node holds more than it should."""
+        standings = await self.lab.standings()
+        for standing in standings:
+            if standing.is_ready:
+                await self._verify_reachable(when, standing)
+        for node in self.lab.nodes:
+            held = {
+                prefix
+                for standing in standings
+                if standing.attachment is not None and standing.place and standing.place.node == node
+                for prefix in standing.attachment.spec.held_prefixes
+            }
+            state = await self.lab.kernel(node)
+            for prefix in sorted({entry.prefix for entry in state.entries | state.stale} - held, key=str):
+                self.fail(f"after {when}: {node} still carries {prefix}, which it does not hold")
+        if self._promises is not None:
+            await self._promises.look(self.lab)
+
+    async def _verify_reachable(self, when: str, standing: Standing) -> None:
+        port = await self.lab.port_for(standing)
+        place = standing.place
+        for prefix in standing.prefixes:
+            address = host_of_prefix(prefix)
+            probe = self.lab.site.probes()[prefix.version]
+            try:
+                answer = await probe.start(address, port)
+            except ProbeFailedError as error:
+                self.fail(f"after {when}: {error}")
+                continue
+            for direction, words in (("ingress", "does not answer"), ("egress", "is not heard outside")):
+                who = answer[direction]["who"]
+                if who is None:
+                    self.fail(f"after {when}: {address} of {standing.path} {words}")
+                elif place is not None and who.partition("@")[2] != standing.holder_uid:
+                    self.fail(f"after {when}: {address} of {standing.path} is answered by {who}, not {place.pod}")
+        await asyncio.sleep(0)
