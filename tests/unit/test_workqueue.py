@@ -193,4 +193,8 @@ def test_every_key_added_is_worked_on_after_it_was_added(steps: list[tuple[str, 
             await take()
             queue.done(at_work.pop())
 
-    asyncio.run(run())
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(run())
+    finally:
+        loop.close()
