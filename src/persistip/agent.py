@@ -33,6 +33,9 @@ from persistip.strategies import Announcer, Batch, Clock, Cluster, Datapath
 logger = logging.getLogger("persistip")
 
 _LEAST_RECHECK_SECONDS = 0.001
+_EAGER_PASSES = 3
+"""How many passes after news from the API do not wait for the kernel to be quiet: a Pod's link is asked for in one
+pass and found in the next, and traffic waits for it."""
 
 
 class Agent:
@@ -75,6 +78,7 @@ class Agent:
         )
         self._wake = asyncio.Event()
         self._is_urgent = False
+        self._eager_passes = 0
         self._is_stopping = False
         self._attempt = 0
         self._tasks = Tasks()
@@ -151,6 +155,7 @@ class Agent:
 
     def _urge(self) -> None:
         self._is_urgent = True
+        self._eager_passes = _EAGER_PASSES
         self._wake.set()
 
     def _note_report(self, action: ReportNode) -> None:
@@ -196,7 +201,11 @@ class Agent:
     async def _wait(self, delay_seconds: float) -> None:
         """Until something is heard, or *delay_seconds*; the kernel's own events alone wake only so often."""
         loop = asyncio.get_running_loop()
-        quiet_until = loop.time() + self._settings.kernel_quiet_seconds
+        quiet_until = loop.time()
+        if self._eager_passes:
+            self._eager_passes -= 1
+        else:
+            quiet_until += self._settings.kernel_quiet_seconds
         await _wait_for(self._wake, delay_seconds)
         while not (self._is_urgent or self._is_stopping) and (left := quiet_until - loop.time()) > 0:
             self._wake.clear()

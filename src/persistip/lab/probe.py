@@ -146,6 +146,8 @@ class Probe:
         self.sent: dict[int, int] = {}
         self.refused = 0
         self.unsent: set[int] = set()
+        self.ticks: dict[str, int] = {}
+        """The latest tick that arrived of each Pod's stream."""
         self.stalls: list[tuple[int, int]] = []
         self.marks: dict[str, int] = {}
         self.number = 0
@@ -189,9 +191,10 @@ class Probe:
             elif len(data) > echo.STREAM.size and data.startswith(echo.STREAM_MAGIC):
                 _, tick, before = echo.STREAM.unpack_from(data)
                 who = data[echo.STREAM.size :].decode(errors="replace")
-                # A Pod's word counts only for the time in which it was the one heard.
-                if self.egress.heard and self.egress.heard[-1][1] == who:
+                # A Pod's word counts only from one of its datagrams that arrived to the next.
+                if self.ticks.get(who) == before:
                     self.unsent.update(range(before + 1, tick))
+                self.ticks[who] = tick
                 self.egress.hear(at_ns, tick, who)
         self.tcp.receive()
 

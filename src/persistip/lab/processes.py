@@ -55,6 +55,7 @@ class LinuxSite:
         self._is_serving = False
         self._controller: subprocess.Popen[bytes] | None = None
         self._agents: dict[str, subprocess.Popen[bytes]] = {}
+        self._programs: dict[str, list[_Running]] = {}
         self._probes: dict[int, AddressProbe] = {}
 
     async def __aenter__(self) -> Self:
@@ -66,6 +67,8 @@ class LinuxSite:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for running in (each for programs in self._programs.values() for each in programs):
+            running.forget()
         await self._stack.aclose()
 
     async def _run(self, work: Callable[[], Result]) -> Result:
@@ -86,6 +89,9 @@ class LinuxSite:
 
     async def delete_pod(self, name: str) -> None:
         """Kill what runs in the Pod, and remove its namespace."""
+        # The fabric closes the pipes, and their numbers are given to others at once.
+        for running in self._programs.pop(name, ()):
+            running.forget()
         await self._run(partial(self._fabric.delete_pod, name))
 
     async def start_program(self, name: str, program: Program) -> Process:
@@ -100,7 +106,9 @@ class LinuxSite:
                 env=dict(program.environment),
             )
         )
-        return _Running(started, program)
+        running = _Running(started, program)
+        self._programs.setdefault(name, []).append(running)
+        return running
 
     # --- ours -------------------------------------------------------------------------------------------------
 
@@ -213,6 +221,7 @@ class _Running:
     def __init__(self, process: subprocess.Popen[bytes], program: Program) -> None:
         self._process, self._program = process, program
         self._rest = b""
+        self._is_heard = True
         if process.stdout is None:
             raise ValueError("a Pod's program is heard through its standard output")
         self._output = process.stdout
@@ -224,6 +233,12 @@ class _Running:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
+    def forget(self) -> None:
+        """Hear no more of it."""
+        if self._is_heard:
+            asyncio.get_running_loop().remove_reader(self._output.fileno())
+        self._is_heard = False
+
     def _read(self) -> None:
         try:
             data = os.read(self._output.fileno(), 4096)
@@ -233,7 +248,7 @@ class _Running:
         for line in lines:
             self._program.on_line(line.decode(errors="replace"))
         if not data:
-            asyncio.get_running_loop().remove_reader(self._output.fileno())
+            self.forget()
             self._program.on_exit()
 
 
