@@ -345,7 +345,7 @@ def host_of_prefix(prefix: Prefix) -> str:
 
 
 def _is_running(pod: Manifest) -> bool:
-    return pod.get("status", {}).get("phase") == "Running"
+    return bool(pod.get("status", {}).get("phase") == "Running")
 
 
 def _node(name: str, facts: NodeFacts) -> Manifest:

@@ -7,19 +7,54 @@ do is write manifests, signal processes and cut links.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Awaitable, Callable
 
 from persistip.lab.measure import Event
-from persistip.lab.scene import Expected, Scene
+from persistip.lab.scene import Expected, Scene, Subject
 
 Act = Callable[[Scene], Awaitable[None]]
+
+_RESTARTED = "kubectl.kubernetes.io/restartedAt"
+_RIVAL = "rival"
+
+
+def has_standby(subject: Subject) -> bool:
+    """Another Pod could take over at once."""
+    return subject.has_standby
+
+
+def is_alone(subject: Subject) -> bool:
+    """A workload makes the Pod anew, and until then nobody is there."""
+    return subject.workload is not None and not subject.has_standby
+
+
+# --- Pods ---------------------------------------------------------------------------------------------------
+
+
+async def process_killed(scene: Scene) -> None:
+    """A process that dies says nothing to anybody: kubelet sees it, and the standby takes over."""
+    subject = await scene.choose("process-killed", has_standby)
+    if subject is None:
+        return
+    await scene.happen(
+        Event(
+            name="process-killed",
+            sentence=f"kill -9 of the process of {subject.pod}, which holds {subject.addresses}",
+        ),
+        subject.standing,
+        lambda: _signal(scene, subject, signal.SIGKILL),
+        Expected.OTHER_POD,
+        done=lambda: scene.is_elsewhere(subject),
+    )
 
 
 async def pod_deleted(scene: Scene) -> None:
     """The holder is deleted; where a standby is, it takes over while the old one still serves."""
-    subject = await scene.choose("pod-deleted", lambda each: each.has_standby)
+    subject = await scene.choose("pod-deleted", has_standby)
     if subject is None:
         return
+    await scene.new_second(subject)
     await scene.happen(
         Event(
             name="pod-deleted",
@@ -32,4 +67,249 @@ async def pod_deleted(scene: Scene) -> None:
     )
 
 
-EVENTS: tuple[tuple[str, Act], ...] = (("pod-deleted", pod_deleted),)
+async def lone_pod_deleted(scene: Scene) -> None:
+    """Without a standby the address waits for the Pod that the workload makes in its place."""
+    subject = await scene.choose("lone-pod-deleted", is_alone)
+    if subject is None:
+        return
+    await scene.new_second(subject)
+    await scene.happen(
+        Event(
+            name="pod-deleted",
+            sentence=f"kubectl delete pod {subject.pod}: it holds {subject.addresses}, and no other Pod could",
+            standby=False,
+        ),
+        subject.standing,
+        lambda: scene.lab.delete("Pod", subject.namespace, subject.pod),
+        Expected.OTHER_POD,
+        done=lambda: scene.is_elsewhere(subject),
+    )
+
+
+async def pod_unready(scene: Scene) -> None:
+    """A Pod says itself that it is not well; well again, and still the newest, it takes the addresses back."""
+    subject = await scene.choose("pod-unready", has_standby)
+    if subject is None:
+        return
+    await scene.new_second(subject)
+    await scene.happen(
+        Event(
+            name="pod-unready",
+            sentence=f"the readiness probe of {subject.pod} fails; it holds {subject.addresses}",
+        ),
+        subject.standing,
+        lambda: _signal(scene, subject, signal.SIGUSR1),
+        Expected.OTHER_POD,
+    )
+    is_back = scene.will_return(subject)
+    await scene.happen(
+        Event(
+            name="pod-ready",
+            sentence=f"{subject.pod} is ready again"
+            + (", and takes its addresses back once it has been so for ten seconds" if is_back else ""),
+            planned=True,
+            is_delayed=is_back,
+        ),
+        subject.standing,
+        lambda: _signal(scene, subject, signal.SIGUSR2),
+        Expected.OTHER_POD if is_back else Expected.UNDISTURBED,
+        done=(lambda: scene.is_with(subject)) if is_back else None,
+    )
+
+
+async def rolling_update(scene: Scene) -> None:
+    """A new Pod of the new revision is Ready before the old one goes, so nothing is lost."""
+    subject = await scene.choose("rolling-update", lambda each: each.has_standby and each.kind == "Deployment")
+    if subject is None or subject.workload is None:
+        return
+    name = subject.workload["metadata"]["name"]
+    await scene.new_second(subject)
+    await scene.happen(
+        Event(
+            name="rolling-update",
+            sentence=f"kubectl rollout restart deployment {name}: all its Pods are replaced, one after the other",
+            planned=True,
+        ),
+        subject.standing,
+        lambda: _restart(scene, subject),
+        Expected.OTHER_POD,
+    )
+
+
+async def newer_pod(scene: Scene) -> None:
+    """The newest Pod holds the addresses: one more Pod takes them, one Pod less gives them back."""
+    subject = await scene.choose("pod-added", lambda each: each.has_standby and each.kind == "Deployment")
+    if subject is None or subject.workload is None:
+        return
+    name, replicas = subject.workload["metadata"]["name"], subject.workload["spec"].get("replicas", 1)
+    for event, count in (("pod-added", replicas + 1), ("pod-removed", replicas)):
+        await scene.new_second(subject)
+        await scene.happen(
+            Event(
+                name=event,
+                sentence=f"kubectl scale deployment {name} --replicas={count}: "
+                + ("a newer Pod comes" if count > replicas else "the newest Pod goes"),
+                planned=True,
+            ),
+            subject.standing,
+            lambda count=count: scene.lab.patch(  # type: ignore[misc]
+                "Deployment", subject.namespace, name, {"spec": {"replicas": count}}
+            ),
+            Expected.OTHER_POD,
+        )
+
+
+# --- nodes and agents ---------------------------------------------------------------------------------------
+
+
+async def node_drained(scene: Scene) -> None:
+    """A node is emptied for maintenance, then used again."""
+    subject = await scene.choose("node-drained", has_standby) or await scene.choose("node-drained", is_alone)
+    if subject is None:
+        return
+    await scene.new_second(subject)
+    await scene.happen(
+        Event(
+            name="node-drained",
+            sentence=f"kubectl drain {subject.node}, where {subject.pod} holds {subject.addresses}",
+            planned=subject.has_standby,
+            standby=subject.has_standby,
+        ),
+        subject.standing,
+        lambda: scene.lab.drain(subject.node),
+        Expected.OTHER_POD,
+    )
+    await scene.lab.uncordon(subject.node)
+
+
+async def agent_killed(scene: Scene) -> None:
+    """Traffic does not need the agent; started again, it takes up what it finds."""
+    subject = await scene.choose("agent-killed", lambda _: True)
+    if subject is None:
+        return
+    await scene.happen(
+        Event(
+            name="agent-killed",
+            sentence=f"kill -9 of the agent of {subject.node}, which carries {subject.addresses}; then a new one",
+        ),
+        subject.standing,
+        lambda: _kill_agent_and_start(scene, subject.node),
+        Expected.UNDISTURBED,
+    )
+
+
+async def moved_without_agent(scene: Scene) -> None:
+    """A move while the old node's agent is dead: the new node serves, the old one lets go when its agent is back."""
+    subject = await scene.choose("agent-dead-move", has_standby)
+    if subject is None:
+        return
+    await scene.new_second(subject)
+    scene.lab.signal_agent(subject.node, signal.SIGKILL)
+
+    async def act() -> None:
+        await scene.lab.delete("Pod", subject.namespace, subject.pod)
+        await scene.lab.until(lambda: scene.is_elsewhere(subject, confirmed=True), scene.lab.options.settle_seconds)
+        await scene.lab.start_agent(subject.node)
+
+    await scene.happen(
+        Event(
+            name="agent-killed",
+            sentence=f"the agent of {subject.node} is dead while {subject.pod} there is deleted; "
+            "it comes back after the move",
+            planned=True,
+        ),
+        subject.standing,
+        act,
+        Expected.OTHER_POD,
+    )
+
+
+# --- permissions --------------------------------------------------------------------------------------------
+
+
+async def namespace_unlabelled(scene: Scene) -> None:
+    """The label that admits a namespace is live: without it its addresses are withdrawn."""
+    subject = await scene.choose("namespace-unlabelled", lambda _: True)
+    labels = await scene.admitting_labels(subject) if subject is not None else {}
+    if subject is None or not labels:
+        return
+    namespace = subject.namespace
+    shown = ", ".join(f"{key}={value}" for key, value in labels.items())
+    await scene.happen(
+        Event(
+            name="namespace-unlabelled",
+            sentence=f"namespace {namespace} loses its label {shown}, by which the listener admitted it",
+        ),
+        subject.standing,
+        lambda: scene.lab.patch("Namespace", "", namespace, {"metadata": {"labels": dict.fromkeys(labels)}}),
+        Expected.NOBODY,
+    )
+    await scene.happen(
+        Event(name="namespace-labelled", sentence=f"namespace {namespace} has its label {shown} again", standby=False),
+        subject.standing,
+        lambda: scene.lab.patch("Namespace", "", namespace, {"metadata": {"labels": labels}}),
+        Expected.OTHER_POD,
+    )
+
+
+async def address_conflict(scene: Scene) -> None:
+    """Who claims what another holds gets nothing, disturbs nothing, and is told who won."""
+    subject = await scene.choose("address-conflict", lambda _: True)
+    if subject is None:
+        return
+    await scene.new_second(subject)
+    body = await scene.lab.store.get("GKEIPRoute", subject.namespace, subject.standing.route.meta.name)
+    rival = {
+        "apiVersion": body["apiVersion"],
+        "kind": body["kind"],
+        "metadata": {"namespace": subject.namespace, "name": f"{body['metadata']['name']}-{_RIVAL}"},
+        "spec": body["spec"],
+    }
+    await scene.happen(
+        Event(
+            name="address-conflict",
+            sentence=f"another route, {rival['metadata']['name']}, claims {subject.addresses}",
+        ),
+        subject.standing,
+        lambda: scene.lab.apply(rival),
+        Expected.UNDISTURBED,
+        done=lambda: scene.is_refused(rival["metadata"], "AddressConflict", subject.standing.path),
+    )
+    await scene.lab.delete("GKEIPRoute", subject.namespace, rival["metadata"]["name"])
+
+
+# --- how ----------------------------------------------------------------------------------------------------
+
+
+async def _signal(scene: Scene, subject: Subject, number: signal.Signals) -> None:
+    scene.lab.signal_pod(subject.namespace, subject.pod, number)
+
+
+async def _restart(scene: Scene, subject: Subject) -> None:
+    """What ``kubectl rollout restart`` writes."""
+    if subject.workload is not None:
+        annotations = {_RESTARTED: str(scene.lab.store.revision)}
+        patch = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
+        await scene.lab.patch(subject.kind, subject.namespace, subject.workload["metadata"]["name"], patch)
+
+
+async def _kill_agent_and_start(scene: Scene, node: str) -> None:
+    scene.lab.signal_agent(node, signal.SIGKILL)
+    await scene.pause()
+    await scene.lab.start_agent(node)
+    await scene.pause()
+
+
+EVENTS: tuple[tuple[str, Act], ...] = (
+    ("process-killed", process_killed),
+    ("pod-deleted", pod_deleted),
+    ("pod-deleted", lone_pod_deleted),
+    ("pod-unready", pod_unready),
+    ("rolling-update", rolling_update),
+    ("pod-added", newer_pod),
+    ("node-drained", node_drained),
+    ("agent-killed", agent_killed),
+    ("agent-killed", moved_without_agent),
+    ("namespace-unlabelled", namespace_unlabelled),
+    ("address-conflict", address_conflict),
+)

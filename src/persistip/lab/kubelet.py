@@ -43,6 +43,7 @@ _RESTART_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
 class Moments:
     """When a Pod last changed in what decides over it, on the probes' clock (0: never)."""
 
+    running_ns: int = 0
     ready_ns: int = 0
     unready_ns: int = 0
     terminating_ns: int = 0
@@ -203,14 +204,14 @@ class _PodWorker:
                     self._later(delay, lambda: self._inbox.put_nowait(_Restart()))
             case _Said(line=line):
                 await self._report(ready=line == "ready")
-            case _Restart() if not self._is_terminating:
-                await self._start(environment)
-            case _Terminate(grace_seconds=grace) if self.process is not None:
+            case _Restart():
                 if not self._is_terminating:
-                    self.process.signal(signal.SIGTERM)
-                self._is_terminating = True
-                self._later(grace, self._kill)
-            case _Terminate():
+                    await self._start(environment)
+            case _Terminate(grace_seconds=grace):
+                if self.process is not None:
+                    if not self._is_terminating:
+                        self.process.signal(signal.SIGTERM)
+                    self._later(grace, self._kill)
                 self._is_terminating = True
 
     def _later(self, seconds: float, do: Callable[[], None]) -> None:
@@ -252,10 +253,11 @@ class _PodWorker:
 
     async def _report(self, *, ready: bool, phase: str = "Running") -> None:
         """Write the status, as kubelet does: the condition's time changes with it only."""
+        moments = self._journal.of(self._uid)
+        moments.running_ns = moments.running_ns or self._journal.now_ns()
         if ready != self._ready:
             self._ready = ready
             self._ready_since = format_time(SystemClock().now())
-            moments = self._journal.of(self._uid)
             if ready:
                 moments.ready_ns = self._journal.now_ns()
             else:

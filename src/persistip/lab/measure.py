@@ -17,6 +17,7 @@ from persistip.lab.cluster import Lab, Standing, host_of_prefix
 from persistip.lab.kubelet import Journal
 from persistip.lab.results import EventResult, Flow
 from persistip.lab.site import AddressProbe
+from persistip.model.route import ReactionModeName
 
 _MARK = "event"
 _BEFORE_SECONDS = 0.1
@@ -29,12 +30,17 @@ class UnreachableError(Exception):
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """What is about to happen; ``planned`` and ``standby`` as in EventResult."""
+    """
+    What is about to happen; ``planned`` and ``standby`` as in EventResult.
+
+    ``is_delayed``: the rules let the move wait, so that nothing can be said of how fast the reaction was.
+    """
 
     name: str
     sentence: str
     planned: bool = False
     standby: bool = True
+    is_delayed: bool = False
 
 
 class Measurement:
@@ -91,7 +97,7 @@ class Measurement:
             target=target,
             ingress=_flow(flows["ingress"]),
             egress=_flow(flows["egress"]),
-            reaction_ms=self._reaction_ms(flows) if is_moved else None,
+            reaction_ms=self._reaction_ms(flows) if is_moved and not event.is_delayed else None,
             tcp=seen["tcp"],
             conditions_before=self._before.conditions,
             conditions_after=after.conditions if after else {},
@@ -101,7 +107,7 @@ class Measurement:
         """
         From the change of a Pod that made the move due to the first payload of whoever took over first.
 
-        The change is the new holder's becoming Ready, if that happened in this event, else the old one's end.
+        The change is the new holder's becoming eligible, if that happened in this event, else the old one's end.
         """
         first: dict[str, int] = {}
         for direction in ("ingress", "egress"):
@@ -112,16 +118,25 @@ class Measurement:
         if not first:
             return None
         uid, at_ns = min(first.items(), key=lambda pair: pair[1])
-        due_ns = change_that_moved(self._lab.journal, self._begin_ns, self._before.holder_uid, uid)
+        waits_for_ready = self._before.route.reaction_mode == ReactionModeName.READY_CONDITION
+        due_ns = change_that_moved(
+            self._lab.journal, self._begin_ns, self._before.holder_uid, uid, waits_for_ready=waits_for_ready
+        )
         return None if due_ns is None else round((at_ns - due_ns) / 1e6, 3)
 
 
-def change_that_moved(journal: Journal, begin_ns: int, old_uid: str, new_uid: str) -> int | None:
-    """When the move from one Pod to another became due, at the earliest at *begin_ns*; None: no Pod changed."""
-    ready_ns = journal.of(new_uid).ready_ns
-    if ready_ns >= begin_ns:
-        return ready_ns
-    old = journal.of(old_uid)
+def change_that_moved(
+    journal: Journal, begin_ns: int, old_uid: str, new_uid: str, *, waits_for_ready: bool = True
+) -> int | None:
+    """
+    When the move from one Pod to another became due, at the earliest at *begin_ns*; None: no Pod changed.
+
+    A reaction mode that does not wait for readiness takes a Pod as soon as it has its IPs.
+    """
+    new, old = journal.of(new_uid), journal.of(old_uid)
+    eligible_ns = new.ready_ns if waits_for_ready else new.running_ns
+    if eligible_ns >= begin_ns:
+        return eligible_ns
     return min((at for at in (old.unready_ns, old.terminating_ns) if at >= begin_ns), default=None)
 
 

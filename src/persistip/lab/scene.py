@@ -16,15 +16,21 @@ from typing import TypeVar
 
 import attrs
 
+from persistip.backends.memory import NotFoundError
 from persistip.lab.cluster import Lab, Manifest, Standing, host_of_prefix
 from persistip.lab.measure import Event, Measurement, UnreachableError
 from persistip.lab.observer import Observer, Promises
 from persistip.lab.outside import ProbeFailedError
 from persistip.lab.results import EventResult
+from persistip.model.gateway import Gateway
 from persistip.model.route import ReactionModeName
+from persistip.runtime.clock import SystemClock
+from persistip.wire.decode import to_model
+from persistip.wire.times import parse_time
 
 T = TypeVar("T")
 
+_PAUSE_SECONDS = 0.5
 MOST_BLACKOUT_MS = 50.0
 """What an unplanned move may cost while another Pod stands ready."""
 
@@ -67,6 +73,11 @@ class Subject:
     def node(self) -> str:
         """The holder's node."""
         return str(self.holder["spec"]["nodeName"])
+
+    @property
+    def kind(self) -> str:
+        """The workload's kind; empty for a Pod that nobody makes anew."""
+        return str(self.workload["kind"]) if self.workload is not None else ""
 
     @property
     def addresses(self) -> str:
@@ -128,6 +139,70 @@ class Scene:
         digest = hashlib.sha256(f"{self.lab.options.seed}/{what}".encode()).digest()
         return choices[int.from_bytes(digest[:8]) % len(choices)]
 
+    async def is_elsewhere(self, subject: Subject, *, confirmed: bool = False) -> bool:
+        """Whether another Pod than the subject's holds its addresses; *confirmed*: and its node says so."""
+        now = await self._now(subject.standing)
+        if now is None or not now.holder_uid or now.holder_uid == subject.standing.holder_uid:
+            return False
+        return not confirmed or (now.attachment is not None and now.attachment.is_confirmed)
+
+    async def is_with(self, subject: Subject) -> bool:
+        """Whether the subject's own Pod holds its addresses."""
+        now = await self._now(subject.standing)
+        return now is not None and now.holder_uid == subject.standing.holder_uid
+
+    async def is_refused(self, metadata: Manifest, reason: str, words: str) -> bool:
+        """Whether a route says that it is not accepted, for that reason and in these words."""
+        try:
+            route = await self.lab.store.get("GKEIPRoute", metadata["namespace"], metadata["name"])
+        except NotFoundError:
+            return False
+        return any(
+            each["type"] == "Accepted"
+            and each["status"] == "False"
+            and each["reason"] == reason
+            and words in each["message"]
+            for each in route.get("status", {}).get("conditions", ())
+        )
+
+    def will_return(self, subject: Subject) -> bool:
+        """Whether the subject's Pod, once eligible again, is to take its addresses back: it is newer than any other."""
+        annotations = subject.standing.route.meta.annotations
+        others = [pod for pod in subject.candidates if pod["metadata"]["uid"] != subject.standing.holder_uid]
+        ages = [pod["metadata"]["creationTimestamp"] for pod in others]
+        return "persistip.dev/failback" not in annotations and subject.holder["metadata"]["creationTimestamp"] > max(
+            ages, default=""
+        )
+
+    async def admitting_labels(self, subject: Subject) -> dict[str, str]:
+        """The labels by which a listener's selector admits the subject's namespace, as far as it may lose them."""
+        labels: dict[str, str] = {}
+        for ref in subject.standing.route.parent_refs:
+            try:
+                gateway = to_model(await self.lab.store.get("Gateway", ref.namespace or subject.namespace, ref.name))
+            except NotFoundError:
+                continue
+            for listener in gateway.listeners if isinstance(gateway, Gateway) else ():
+                if listener.namespace_selector is None or listener.namespaces_from != "Selector":
+                    # Another listener may admit the namespace all the same.
+                    return {}
+                labels |= dict(listener.namespace_selector.match_labels)
+        labels.pop("kubernetes.io/metadata.name", None)
+        return labels
+
+    async def _now(self, standing: Standing) -> Standing | None:
+        return await self.lab.standing(standing.route.meta.namespace, standing.route.meta.name)
+
+    async def new_second(self, subject: Subject) -> None:
+        """Wait until a Pod made now is newer than each that the route has: Kubernetes counts in whole seconds."""
+        pods = await self.lab.pods(subject.namespace)
+        newest = max(parse_time(pod["metadata"]["creationTimestamp"]) for pod in pods)
+        await asyncio.sleep(max(0.0, newest + 1 - SystemClock().now()))
+
+    async def pause(self) -> None:
+        """Let traffic flow for a moment, to see that it does."""
+        await asyncio.sleep(_PAUSE_SECONDS)
+
     # --- happening --------------------------------------------------------------------------------------------
 
     async def happen(
@@ -142,9 +217,8 @@ class Scene:
         """Let *event* happen by *act* and say what became of it; *done* is waited for before the cluster's rest."""
         self._observer.event_begins(event.name, event.sentence)
         seconds = self.lab.options.settle_seconds
-        namespace, name = subject.route.meta.namespace, subject.route.meta.name
         try:
-            before = await self.lab.standing(namespace, name) or subject
+            before = await self._now(subject) or subject
             measurement = Measurement(self.lab, before, await self.lab.port_for(before))
             await measurement.begin()
             await act()
@@ -152,7 +226,7 @@ class Scene:
                 self.fail(f"{event.name}: what should follow did not within {seconds:g} s")
             if not await self.lab.settled(seconds):
                 self.fail(f"{event.name}: the cluster did not come to rest within {seconds:g} s")
-            after = await self.lab.standing(namespace, name)
+            after = await self._now(subject)
             results = await measurement.end(event, after)
         except (UnreachableError, ProbeFailedError) as error:
             self.fail(f"{event.name}: {error}")
