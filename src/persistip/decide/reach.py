@@ -130,7 +130,8 @@ class Reach:
             case Kind.ROUTE:
                 return {key}
             case Kind.ATTACHMENT:
-                return {route for route in self.of_kind.get(Kind.ROUTE, set()) if attachment_key(route) == key}
+                routes = self.of_kind.get(Kind.ROUTE, set()) | self.attachments_of.keys()
+                return {route for route in routes if attachment_key(route) == key}
 
     def _of_class(self, name: str) -> set[ObjectKey]:
         gateways = self.gateways_of_class.get(name, set())
