@@ -6,8 +6,10 @@ In: any request.  Out: that there is nothing to do; ``GCPReady`` is True with re
 
 from __future__ import annotations
 
-from persistip.model.actions import DONE, Outcome
-from persistip.strategies import AllocatorFeatures, CloudAction, CloudScope, CloudState
+from persistip.model.actions import DONE, Outcome, OutcomeState
+from persistip.strategies import AllocatorFeatures, Attract, CloudAction, CloudScope, CloudState, Withdraw
+
+_KNOWN: tuple[type, ...] = (Attract, Withdraw)
 
 
 class StaticAllocator:
@@ -19,6 +21,6 @@ class StaticAllocator:
         """Everything is as it should be."""
         return CloudState(ready=True)
 
-    async def apply(self, action: CloudAction) -> Outcome:  # noqa: ARG002 - the same for every action
-        """There is nothing to do, and it is done."""
-        return DONE
+    async def apply(self, action: CloudAction) -> Outcome:
+        """There is nothing to do for any action that is known, and it is done."""
+        return DONE if type(action) in _KNOWN else Outcome(state=OutcomeState.UNSUPPORTED)
