@@ -1,0 +1,327 @@
+"""
+Routes, Pods, nodes, namespaces and Gateways that change at random, a controller and agents that act at random times.
+
+The plans are the real ones on both sides; between any two of their steps anything may happen. What SPEC promises of
+addresses is looked at after every step, and in the end everything must come to rest.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import attrs
+from cluster_strategies import FURNITURE, NAMESPACES, NODES, gateways, namespaces, nodes, pods, routes
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from world import Kernel, World
+
+from persistip.decide.plan_route import plan_route
+from persistip.model.actions import ClusterAction, CreateAttachment, PutEntry, ReplaceAttachment
+from persistip.model.address import Prefix, is_overlapping
+from persistip.model.attachment import AddressAttachment, How, NodeStateName, Release
+from persistip.model.conditions import Status, find_condition
+from persistip.model.entry import LinkRef, PodLink, RouteEntry
+from persistip.model.gateway import Gateway
+from persistip.model.keys import Kind, ObjectKey, node_label
+from persistip.model.node import Namespace, Node
+from persistip.model.pod import Pod
+from persistip.model.route import GKEIPRoute
+from persistip.model.views import RouteView
+
+
+class Story(RuleBasedStateMachine):
+    """One controller, two nodes, two tenants, six addresses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(*FURNITURE)
+        self.kernels = {name: Kernel(name) for name in NODES}
+        self.owners: dict[tuple[str, Prefix], str] = {}
+        self.accepted: set[tuple[str, Prefix]] = set()
+
+    @initialize(found=st.lists(routes(), min_size=1, max_size=3))
+    def begin(self, found: list[GKEIPRoute]) -> None:
+        """Some routes are there from the start."""
+        for each in found:
+            self.change_route(each)
+
+    # ------------------------------------------------------------ what users and machines do
+    @rule(found=routes())
+    def change_route(self, found: GKEIPRoute) -> None:
+        """A route is made, edited, or made again."""
+        old = self.world.catalog.objects.get(found.key)
+        if isinstance(old, GKEIPRoute) and old.meta.uid == found.meta.uid:
+            meta = attrs.evolve(found.meta, generation=old.meta.generation + 1, created_at=old.meta.created_at)
+            found = attrs.evolve(found, meta=meta, status=old.status)
+        self.world.put(found)
+
+    @rule(found=pods())
+    def change_pod(self, found: Pod) -> None:
+        """A Pod is made, changes its state, or is made again; a Pod that has a node stays there."""
+        where = found.node_name or "a"
+        number = 1 + 2 * NAMESPACES.index(found.meta.namespace) + len(found.meta.name)
+        host = number + (100 if found.meta.uid.endswith("again") else 0)
+        ips = (
+            ip_address(f"10.0.{NODES.index(where) + 1}.{host}"),
+            ip_address(f"fd00::{NODES.index(where) + 1}:{host}"),
+        )
+        uid = f"{found.meta.namespace}-{found.meta.uid}-{where}"
+        kept = ips[: len(found.ips)]
+        self.world.put(attrs.evolve(found, meta=attrs.evolve(found.meta, uid=uid), node_name=where, ips=kept))
+
+    @rule(found=namespaces())
+    def change_namespace(self, found: Namespace) -> None:
+        """A namespace gains or loses its label."""
+        self.world.put(found)
+
+    @rule(found=gateways())
+    def change_gateway(self, found: Gateway) -> None:
+        """A Gateway is made or edited."""
+        self.world.put(found)
+
+    @rule(found=nodes())
+    def change_node(self, found: Node) -> None:
+        """A node is made, made again or switched off; a machine that is off has an empty kernel."""
+        old = self.world.catalog.objects.get(found.key)
+        self.world.put(found)
+        is_same = isinstance(old, Node) and old.meta.uid == found.meta.uid
+        if not is_same or found.out_of_service:
+            self.switch_off(found.meta.name)
+
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        """Anything but an attachment goes."""
+        kinds = (Kind.ROUTE, Kind.POD, Kind.NODE, Kind.NAMESPACE, Kind.GATEWAY)
+        present = sorted(key for key in self.world.catalog.objects if key.kind in kinds)
+        if not present:
+            return
+        key = data.draw(st.sampled_from(present))
+        gone = self.world.catalog.objects[key]
+        self.world.drop(gone)  # type: ignore[arg-type]
+        if isinstance(gone, Node):
+            self.switch_off(gone.meta.name)
+
+    @rule(seconds=st.sampled_from([0.001, 1.0, 11.0]))
+    def pass_time(self, seconds: float) -> None:
+        """Time passes."""
+        self.world.now += seconds
+
+    def switch_off(self, name: str) -> None:
+        """The machine loses what its kernel held."""
+        self.kernels[name] = Kernel(name)
+        self.owners = {place: owner for place, owner in self.owners.items() if place[0] != name}
+
+    # ------------------------------------------------------------ what the system does
+    @rule(data=st.data())
+    def controller_pass(self, data: st.DataObject) -> None:
+        """The controller plans one key."""
+        keys = sorted(self.world.catalog.keys())
+        if keys:
+            self.run_controller(data.draw(st.sampled_from(keys)))
+
+    @rule()
+    def controller_passes(self) -> None:
+        """The controller plans all keys, once each."""
+        for key in sorted(self.world.catalog.keys()):
+            self.run_controller(key)
+
+    @rule(name=st.sampled_from(NODES), looks=st.integers(1, 4))
+    def agent_pass(self, name: str, looks: int) -> None:
+        """An agent looks some times, acts, and says what it sees."""
+        for _ in range(looks):
+            self.run_agent(name)
+
+    def run_controller(self, key: ObjectKey) -> bool:
+        """One pass; whether there was anything to do."""
+        view = self.world.catalog.view(key, self.world.now)
+        if isinstance(view, RouteView):
+            plan = plan_route(view)
+            if plan.verdict.is_accepted and view.facts is not None:
+                uid = view.facts.route.meta.uid
+                self.accepted |= {(uid, claim.prefix) for claim in plan.verdict.claims}
+            for action in plan.actions:
+                self.judge(action)
+        actions = self.world.plan(key)
+        self.world.apply(actions)
+        return bool(actions)
+
+    def run_agent(self, name: str) -> bool:
+        """One look; whether there was anything to do or to say."""
+        machine = self.world.catalog.objects.get(ObjectKey(Kind.NODE, "", name))
+        if not isinstance(machine, Node) or machine.out_of_service:
+            return False
+        kernel, label = self.kernels[name], node_label(name)
+        kernel.links = {
+            ip: PodLink(
+                ip=ip, link=LinkRef(f"veth-{ip}"[:15], hash(ip) % 9999), hardware_address=f"mac-{each.meta.uid}"
+            )
+            for each in self.world.catalog.objects.values()
+            if isinstance(each, Pod) and each.node_name == name
+            for ip in each.ips
+        }
+        mine = tuple(each for each in self.world.attachments() if label in each.meta.labels)
+        plan = kernel.look(*mine, now=self.world.now)
+        for action in plan.actions:
+            if isinstance(action, PutEntry) and isinstance(action.entry, RouteEntry):
+                self.owners[name, action.entry.prefix] = self.owner_of(action.entry.prefix, mine, name)
+        kernel.apply(plan.actions)
+        standing = {entry.prefix for entry in kernel.state.entries}
+        self.owners = {place: owner for place, owner in self.owners.items() if place[0] != name or place[1] in standing}
+        news = False
+        for each in plan.reports:
+            present = next(found for found in self.world.attachments() if found.meta.uid == each.uid)
+            others = tuple(report for report in present.nodes if report.node_name != name)
+            self.world.put(attrs.evolve(present, nodes=(*others, each.report)))
+            news = True
+        return news or bool(plan.actions)
+
+    @staticmethod
+    def owner_of(prefix: Prefix, mine: tuple[AddressAttachment, ...], name: str) -> str:
+        """The route for which a node programs a prefix: one, and one that holds it there."""
+        [owner] = [
+            each.spec.route.uid
+            for each in mine
+            if prefix in each.spec.held_prefixes and each.spec.holder is not None and each.spec.holder.node_name == name
+        ]
+        return owner
+
+    # ------------------------------------------------------------ what must hold of every write
+    def judge(self, action: ClusterAction) -> None:
+        """Epochs and releases of one write."""
+        if isinstance(action, CreateAttachment):
+            assert all(address.pending for address in action.attachment.spec.addresses), "claims come first"
+        if not isinstance(action, ReplaceAttachment):
+            return
+        before = self.world.catalog.objects[action.attachment.key]
+        assert isinstance(before, AddressAttachment)
+        old, new = before.spec, action.attachment.spec
+        assert new.epoch >= old.epoch
+        assert new.route == old.route
+        kept = {self.identity(entry): entry for entry in new.releasing}
+        added = kept.keys() - {self.identity(entry) for entry in old.releasing}
+        assert all(kept[each].epoch == new.epoch for each in added)
+        is_more = (old.addresses, old.holder, old.mode) != (new.addresses, new.holder, new.mode) or added
+        assert (new.epoch > old.epoch) == bool(is_more)
+        for entry in old.releasing:
+            after = kept.get(self.identity(entry))
+            if after is None:
+                assert self.may_end(entry, before, action.attachment), entry
+            elif entry.how is How.NOW:
+                assert after.how is How.NOW
+
+    @staticmethod
+    def identity(entry: Release) -> tuple[object, ...]:
+        """What tells a release from another."""
+        return entry.epoch, entry.node_uid, entry.pod_uid, entry.prefixes
+
+    def may_end(self, entry: Release, before: AddressAttachment, after: AddressAttachment) -> bool:
+        """Confirmed, or the node gone, or the same Pod holds the same prefixes there again."""
+        report = before.report_of(entry.node_name)
+        if report is not None and report.released >= entry.epoch:
+            return True
+        machine = self.world.catalog.objects.get(ObjectKey(Kind.NODE, "", entry.node_name))
+        if not isinstance(machine, Node) or machine.meta.uid != entry.node_uid or machine.out_of_service:
+            return True
+        holder = after.spec.holder
+        is_again = holder is not None and (holder.pod_uid, holder.node_uid) == (entry.pod_uid, entry.node_uid)
+        return is_again and set(entry.prefixes) <= set(after.spec.held_prefixes)
+
+    # ------------------------------------------------------------ what must hold at every moment
+    @invariant()
+    def no_address_is_held_twice(self) -> None:
+        """No attachment holds what another holds or has not been seen to release."""
+        found = self.world.attachments()
+        for one in found:
+            for other in found:
+                if one.key == other.key:
+                    continue
+                released = tuple(prefix for entry in other.spec.releasing for prefix in entry.prefixes)
+                for held in one.spec.held_prefixes:
+                    assert not any(is_overlapping(held, each) for each in (*other.spec.held_prefixes, *released))
+
+    @invariant()
+    def no_address_is_held_unaccepted(self) -> None:
+        """What is held was accepted for this very route at some time."""
+        for each in self.world.attachments():
+            for prefix in each.spec.held_prefixes:
+                assert (each.spec.route.uid, prefix) in self.accepted
+
+    @invariant()
+    def no_address_is_programmed_for_two_routes(self) -> None:
+        """Nodes whose kernels lead an address to a Pod do so for one route."""
+        places = list(self.owners.items())
+        for (_, prefix), owner in places:
+            for (_, other), another in places:
+                assert owner == another or not is_overlapping(prefix, other)
+
+    @invariant()
+    def labels_name_the_nodes_concerned(self) -> None:
+        """Every node that must act can see the attachment."""
+        for each in self.world.attachments():
+            assert dict(each.spec.node_labels()) == dict(each.meta.labels)
+
+    # ------------------------------------------------------------ and in the end
+    def teardown(self) -> None:
+        """Left alone, everything comes to rest, and what is Ready is delivered."""
+        for _ in range(60):
+            self.world.now += 3
+            is_busy = False
+            for key in sorted(self.world.catalog.keys()):
+                is_busy |= self.run_controller(key)
+            for name in NODES:
+                is_busy |= self.run_agent(name)
+            if not is_busy:
+                break
+        else:
+            raise AssertionError("the story does not come to rest")
+        self.no_address_is_held_twice()
+        self.no_address_is_held_unaccepted()
+        self.no_address_is_programmed_for_two_routes()
+        for each in self.world.catalog.objects.values():
+            if isinstance(each, GKEIPRoute):
+                self.check_route(each)
+        wanted = {
+            (each.spec.holder.node_name, prefix)
+            for each in self.world.attachments()
+            if each.spec.holder is not None
+            for prefix in each.spec.held_prefixes
+        }
+        for name, kernel in self.kernels.items():
+            machine = self.world.catalog.objects.get(ObjectKey(Kind.NODE, "", name))
+            if isinstance(machine, Node) and not machine.out_of_service:
+                assert {(name, entry.prefix) for entry in kernel.state.entries} <= wanted, "nothing is left behind"
+
+    def check_route(self, found: GKEIPRoute) -> None:
+        """Ready is True exactly when each address leads to the Pod that the status names."""
+        view = self.world.catalog.view(found.key, self.world.now)
+        assert isinstance(view, RouteView)
+        plan = plan_route(view)
+        if not plan.verdict.is_ours:
+            return
+        ready = find_condition(found.status.conditions, "Ready")
+        assert ready is not None
+        assert ready.observed_generation == found.meta.generation
+        spec = view.attachment.spec if view.attachment is not None else None
+        may_be = plan.verdict.is_accepted and plan.holder is not None
+        if ready.status != Status.TRUE:
+            report = view.attachment.report_of(spec.holder.node_name) if view.attachment and spec.holder else None
+            waits = bool(view.overlapping) or (spec is not None and bool(spec.releasing))
+            assert not may_be or waits or (report is not None and report.state == NodeStateName.FAILED), ready
+            return
+        assert may_be
+        assert spec is not None
+        assert spec.holder == plan.holder
+        assert found.status.pods == (spec.holder.pod_name,)
+        routes_there = {
+            entry.prefix: entry.pod_ip
+            for entry in self.kernels[spec.holder.node_name].state.entries
+            if isinstance(entry, RouteEntry)
+        }
+        for claim in plan.verdict.claims:
+            assert routes_there[claim.prefix] in spec.holder.pod_ips
+
+
+def test_any_story_keeps_the_promises_and_ends_well() -> None:
+    """No address is ever held, granted or programmed twice or unaccepted, and left alone everything comes to rest."""
+    run_state_machine_as_test(Story, settings=settings(stateful_step_count=40))
