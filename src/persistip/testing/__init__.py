@@ -1,7 +1,7 @@
 """
 The kit for people who extend the library: builders of objects, and contracts that an implementation proves itself by.
 
-Builders need the package alone; contracts are loaded when they are first named, since they need pytest.
+Contracts are classes for pytest, which finds and runs them; they are loaded when they are first named.
 """
 
 from __future__ import annotations
@@ -28,13 +28,20 @@ from persistip.testing.builders import (
 )
 
 if TYPE_CHECKING:
-    from persistip.testing.contracts import ClusterContract, ClusterWorld, DatapathContract, DatapathWorld
+    from persistip.testing.contracts import (
+        AllocatorContract,
+        ClusterContract,
+        ClusterWorld,
+        DatapathContract,
+        DatapathWorld,
+    )
 
 __all__ = [
     "ADDRESS",
     "PODS_LABELS",
     "STANDARD_CLASS",
     "START",
+    "AllocatorContract",
     "ClusterContract",
     "ClusterWorld",
     "DatapathContract",

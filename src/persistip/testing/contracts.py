@@ -9,7 +9,8 @@ docstrings is then a test. The tests are plain functions that run a loop of thei
             return acme_world()        # an asynchronous context manager that gives a DatapathWorld
 """
 
+from persistip.testing.allocator_contract import AllocatorContract
 from persistip.testing.cluster_contract import ClusterContract, ClusterWorld
 from persistip.testing.datapath_contract import DatapathContract, DatapathWorld
 
-__all__ = ["ClusterContract", "ClusterWorld", "DatapathContract", "DatapathWorld"]
+__all__ = ["AllocatorContract", "ClusterContract", "ClusterWorld", "DatapathContract", "DatapathWorld"]
