@@ -66,10 +66,12 @@ class Agent:
         self._announcer = announcer
         self._label = node_label(node_name)
         self._attachments: dict[ObjectKey, AddressAttachment] = {}
+        self._unread: set[ObjectKey] = set()
         self._reporter = Reporter(cluster, node_name, self._note_report)
         self._cycle = NodeCycle(
             node_name=node_name,
             attachments=self._concerning,
+            is_complete=lambda: not self._unread,
             datapath=datapath,
             announcer=announcer,
             clock=self._clock,
@@ -126,6 +128,7 @@ class Agent:
 
     def _take(self, batch: Batch) -> None:
         known = {} if Kind.ATTACHMENT in batch.resynced else dict(self._attachments)
+        unread = set() if Kind.ATTACHMENT in batch.resynced else self._unread - batch.objects.keys()
         for key, found in batch.objects.items():
             if isinstance(found, AddressAttachment):
                 known[key] = found
@@ -135,9 +138,11 @@ class Agent:
             # Neither present nor gone: what was known of it goes on holding.
             if key in self._attachments:
                 known[key] = self._attachments[key]
+            elif key.kind is Kind.ATTACHMENT:
+                unread.add(key)
             logger.warning("cannot read an object", extra={"object": str(key), "error": why})
-        is_news = known != self._attachments
-        self._attachments = known
+        is_news = known != self._attachments or unread != self._unread
+        self._attachments, self._unread = known, unread
         if is_news:
             self._urge()
         if batch.synced:

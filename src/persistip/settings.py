@@ -39,8 +39,11 @@ class AnnounceSettings:
     """
 
     offsets_seconds: tuple[float, ...] = (0.0, 0.05, 0.2, 1.0, 2.0, 5.0)
+    """The first times an announcement is sent, in seconds from its start."""
     every_seconds: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
+    """How often it is repeated after those."""
     until_seconds: float = 300.0
+    """When its last repeat may be, in seconds from its start."""
 
 
 @attrs.frozen(kw_only=True)

@@ -415,6 +415,33 @@ async def test_agent_started_without_the_api_removes_nothing(world: World) -> No
     assert not world.kernels["a"].diary
 
 
+async def test_attachment_that_cannot_be_read_keeps_its_entries_across_a_restart(world: World) -> None:
+    """A fresh agent removes nothing that may belong to an object it cannot decode, and cleans up once it can."""
+    await world.start()
+    await settle()
+    await world.agents["a"].stop()
+    fresh = world.new_agent("a")
+    inner = world.agent_clusters["a"].inner
+    may_read = asyncio.Event()
+
+    async def changes() -> AsyncIterator[Batch]:
+        key = ObjectKey(Kind.ATTACHMENT, "", attachment_name("shop", "web"))
+        yield Batch(unreadable={key: "spec.mode: not a string"}, resynced=frozenset({Kind.ATTACHMENT}))
+        await may_read.wait()
+        yield Batch(objects={key: None})
+        await asyncio.Event().wait()
+
+    inner.changes = changes  # type: ignore[method-assign]
+    await world.stack.enter_async_context(fresh)
+    await settle(60)
+    assert world.kernels["a"].routes
+    assert world.kernels["a"].pins
+    may_read.set()
+    await settle()
+    assert not world.kernels["a"].entries
+    assert not world.kernels["a"].pins
+
+
 async def test_stopped_agent_leaves_kernel_and_falls_silent(world: World) -> None:
     """After a graceful stop the entries stand and nothing is announced."""
     await world.start()

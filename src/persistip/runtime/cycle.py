@@ -22,8 +22,18 @@ from persistip.decide.catalog import Catalog
 from persistip.decide.plan_gateway import plan_class, plan_gateway
 from persistip.decide.plan_node import NodePlan, node_scope, plan_node
 from persistip.decide.plan_route import plan_route
+from persistip.decide.versions import Written
 from persistip.errors import BackendError
-from persistip.model.actions import ClusterAction, DatapathAction, Outcome, OutcomeState, PutEntry, ReportNode
+from persistip.model.actions import (
+    ClusterAction,
+    DatapathAction,
+    ForgetPin,
+    Outcome,
+    OutcomeState,
+    PutEntry,
+    RemoveEntry,
+    ReportNode,
+)
 from persistip.model.attachment import AddressAttachment
 from persistip.model.entry import Announcement, Entry, NodeState
 from persistip.model.keys import ObjectKey
@@ -97,7 +107,7 @@ class ObjectCycle:
             self.outcomes.record(key, type(result.action).__name__, result.outcome)
             log_outcome(result.action, result.outcome, object=str(key))
             # What we wrote is part of the very next view, whichever key that is of; the watch will say it again.
-            if isinstance(result.outcome.written, AddressAttachment):
+            if isinstance(result.outcome.written, Written):
                 self.touch(self.catalog.absorb(result.outcome.written))
 
         await execute_cluster(self.cluster, plan.actions, note)
@@ -131,6 +141,8 @@ class NodeCycle:
 
     node_name: str
     attachments: Callable[[], tuple[AddressAttachment, ...]]
+    is_complete: Callable[[], bool]
+    """Whether every attachment could be read: nothing is owned by none of them while one says nobody knows what."""
     datapath: Datapath
     announcer: Announcer
     clock: Clock
@@ -176,6 +188,8 @@ class NodeCycle:
         prefixes = {prefix for attachment in attachments for prefix in attachment.spec.claimed_prefixes}
         self._outcomes.keep(self.node_name, lambda entry: entry.prefix in prefixes)
         plan = plan_node(self._view(attachments))
+        if not self.is_complete():
+            plan = attrs.evolve(plan, actions=_without_orphans(plan.actions, attachments))
         await self._silence(plan)
         return plan
 
@@ -207,6 +221,29 @@ class NodeCycle:
             if not outcome.is_done:
                 log_outcome(self.announcer, outcome, node=self.node_name)
         return outcomes
+
+
+def _without_orphans(
+    actions: Iterable[DatapathAction], attachments: Sequence[AddressAttachment]
+) -> tuple[DatapathAction, ...]:
+    """
+    *actions* without removals of what no readable attachment speaks of.
+
+    What is owned and in no attachment goes; but while one cannot be read, it may be that one's.
+    """
+    prefixes = {prefix for attachment in attachments for prefix in attachment.spec.claimed_prefixes}
+    uids = {attachment.meta.uid for attachment in attachments}
+
+    def is_known(action: DatapathAction) -> bool:
+        match action:
+            case RemoveEntry(entry=entry):
+                return entry.prefix in prefixes
+            case ForgetPin(pin=pin):
+                return pin.attachment_uid in uids
+            case _:
+                return True
+
+    return tuple(action for action in actions if is_known(action))
 
 
 def _left(outcome: Outcome | None) -> Outcome:
