@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from persistip.decide.reach import Reach, foundations, is_status_only, nodes_of, parents, pod_uids, pods_of, ranges_of
-from persistip.decide.versions import Versions
+from persistip.decide.versions import Versions, Written
 from persistip.model.actions import Outcome
 from persistip.model.address import well_formed
 from persistip.model.attachment import AddressAttachment
@@ -64,17 +64,17 @@ class Catalog:
 
     def _take(self, key: ObjectKey, found: object | None) -> set[ObjectKey]:
         """What the watch delivers."""
+        if isinstance(found, Written) and not self._versions.deliver(found):
+            return {found.route_key} if isinstance(found, AddressAttachment) else set()
         if isinstance(found, AddressAttachment):
-            if not self._versions.deliver(found):
-                return {found.route_key}
             # The same object as our write returned; but a claim may be granted once the watch has delivered it.
             is_pending = any(address.pending for address in found.spec.addresses)
             return self._put(key, found) | ({found.route_key} if is_pending else set())
-        if key.kind is Kind.ATTACHMENT and not self._versions.depart(key):
+        if found is None and not self._versions.depart(key):
             return set()
         return self._put(key, found)
 
-    def absorb(self, written: AddressAttachment) -> frozenset[ObjectKey]:
+    def absorb(self, written: Written) -> frozenset[ObjectKey]:
         """Take in the object that our own write returned: a view never predates our own writes."""
         if not self._versions.write(written):
             return frozenset()

@@ -1,5 +1,5 @@
 """
-Which version of each attachment may a view be built on?
+Which version of each object that we write may a view be built on?
 
     own write  ──response──┐
                            ├──> the newest of either; the watch is the judge of what exists
@@ -15,7 +15,12 @@ from __future__ import annotations
 import attrs
 
 from persistip.model.attachment import AddressAttachment
+from persistip.model.gateway import Gateway, GatewayClass
 from persistip.model.keys import ObjectKey
+from persistip.model.route import GKEIPRoute
+
+Written = AddressAttachment | GKEIPRoute | Gateway | GatewayClass
+"""What a controller writes, attachments whole and of the others the status."""
 
 _REMEMBERED = 1024
 
@@ -26,8 +31,9 @@ class _Version:
     number: int
 
 
-def _version(found: AddressAttachment) -> _Version:
-    return _Version(found.meta.uid, int(found.meta.resource_version))
+def _version(found: Written) -> _Version:
+    number = found.meta.resource_version
+    return _Version(found.meta.uid, int(number) if number.isdecimal() else 0)  # objects from files have none
 
 
 class Versions:
@@ -38,7 +44,7 @@ class Versions:
         self._written: dict[ObjectKey, _Version] = {}
         self._gone: dict[ObjectKey, str] = {}
 
-    def deliver(self, found: AddressAttachment) -> bool:
+    def deliver(self, found: Written) -> bool:
         """The watch delivers *found*; False: we have written a newer version, which it will deliver too."""
         version = self._watched[found.key] = _version(found)
         self._gone.pop(found.key, None)
@@ -60,7 +66,7 @@ class Versions:
         self._written.pop(key, None)
         return True
 
-    def write(self, found: AddressAttachment) -> bool:
+    def write(self, found: Written) -> bool:
         """A write of ours returned *found*; False: the watch has delivered that version, a newer one, or its end."""
         version = _version(found)
         known = [each for each in (self._watched.get(found.key), self._written.get(found.key)) if each is not None]
@@ -69,6 +75,6 @@ class Versions:
         self._written[found.key] = version
         return True
 
-    def is_watched(self, found: AddressAttachment) -> bool:
+    def is_watched(self, found: Written) -> bool:
         """Whether the watch has delivered this very version, and with it everything that was written before."""
         return self._watched.get(found.key) == _version(found)
