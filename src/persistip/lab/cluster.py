@@ -28,7 +28,6 @@ from persistip.model.conditions import find_condition
 from persistip.model.entry import NodeState
 from persistip.model.keys import attachment_name
 from persistip.model.route import GKEIPRoute
-from persistip.runtime.clock import SystemClock
 from persistip.wire.decode import to_model
 
 Manifest = Mapping[str, Any]
@@ -105,7 +104,7 @@ class Lab:
     def __init__(self, site: Site, options: LabOptions) -> None:
         self.site = site
         self.options = options
-        self.store = MemoryStore(SystemClock())
+        self.store = MemoryStore(site.clock)
         self.journal = Journal(site.monotonic_ns)
         self._suffix = suffixes(options.seed)
         self._kubelet = Kubelet(self.store, site, self.journal, self._suffix)

@@ -27,7 +27,6 @@ from persistip.lab.site import Process, Program, Site
 from persistip.lab.workloads import is_finished, is_terminating, plan_workload, select_node
 from persistip.model.address import Malformed, parse_prefix
 from persistip.model.route import GKEIPRoute
-from persistip.runtime.clock import SystemClock
 from persistip.wire.decode import to_model
 from persistip.wire.times import format_time
 
@@ -169,7 +168,7 @@ class _PodWorker:
         self._is_terminating = False
         self._restarts = 0
         self._ready = False
-        self._ready_since = format_time(SystemClock().now())
+        self._ready_since = format_time(site.clock.now())
         self._timers: list[asyncio.TimerHandle] = []
         self.process: Process | None = None
 
@@ -257,7 +256,7 @@ class _PodWorker:
         moments.running_ns = moments.running_ns or self._journal.now_ns()
         if ready != self._ready:
             self._ready = ready
-            self._ready_since = format_time(SystemClock().now())
+            self._ready_since = format_time(self._site.clock.now())
             if ready:
                 moments.ready_ns = self._journal.now_ns()
             else:

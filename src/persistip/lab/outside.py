@@ -17,10 +17,7 @@ from typing import Any, Self
 
 from persistip.lab import probe
 from persistip.lab.fabric import CLIENT, Fabric
-
-
-class ProbeFailedError(Exception):
-    """The probe process ended or fell silent: nothing was measured."""
+from persistip.lab.site import ProbeFailedError
 
 
 class Outside:

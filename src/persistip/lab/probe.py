@@ -198,11 +198,15 @@ class Probe:
                 self.egress.hear(at_ns, tick, who)
         self.tcp.receive()
 
+    def tcp_state(self) -> str:
+        """What became of the connection that was opened at the start."""
+        return self.tcp.state()
+
     def flows(self) -> bool:
         return bool(self.ingress.heard and self.egress.heard)
 
     def last(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"now_ns": time.monotonic_ns(), "tcp": self.tcp.state()}
+        found: dict[str, Any] = {"now_ns": time.monotonic_ns(), "tcp": self.tcp_state()}
         for name, track in (("ingress", self.ingress), ("egress", self.egress)):
             at_ns, who = max(track.heard, default=(None, None))
             found[name] = {"who": who, "at_ns": at_ns}
@@ -221,7 +225,7 @@ class Probe:
             "started_ns": self.started_ns,
             "ended_ns": until_ns,
             "interval_ms": self.interval_ns / 1e6,
-            "tcp": self.tcp.state(),
+            "tcp": self.tcp_state(),
             "tcp_fresh": fresh,
             "stalls": {
                 "count": len(stalls),

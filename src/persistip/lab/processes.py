@@ -31,6 +31,7 @@ from persistip.lab.outside import Outside
 from persistip.lab.sandbox import Sandbox
 from persistip.lab.site import AddressProbe, NodeFacts, Process, Program
 from persistip.model.entry import NodeScope, NodeState
+from persistip.runtime.clock import SystemClock
 
 Result = TypeVar("Result")
 
@@ -46,6 +47,7 @@ class LinuxSite:
     """The Site on this machine's kernel; *sandbox* tells where files may be."""
 
     def __init__(self, sandbox: Sandbox) -> None:
+        self.clock = SystemClock()
         self._state = sandbox.state
         self._fabric = Fabric()
         # The kernel ends a child with the thread that made it, so these threads last as long as the site.

@@ -20,11 +20,10 @@ from persistip.backends.memory import NotFoundError
 from persistip.lab.cluster import Lab, Manifest, Standing, host_of_prefix
 from persistip.lab.measure import Event, Measurement, UnreachableError
 from persistip.lab.observer import Observer, Promises
-from persistip.lab.outside import ProbeFailedError
 from persistip.lab.results import EventResult
+from persistip.lab.site import ProbeFailedError
 from persistip.model.gateway import Gateway
 from persistip.model.route import ReactionModeName
-from persistip.runtime.clock import SystemClock
 from persistip.wire.decode import to_model
 from persistip.wire.times import parse_time
 
@@ -197,7 +196,7 @@ class Scene:
         """Wait until a Pod made now is newer than each that the route has: Kubernetes counts in whole seconds."""
         pods = await self.lab.pods(subject.namespace)
         newest = max(parse_time(pod["metadata"]["creationTimestamp"]) for pod in pods)
-        await asyncio.sleep(max(0.0, newest + 1 - SystemClock().now()))
+        await asyncio.sleep(max(0.0, newest + 1 - self.lab.site.clock.now()))
 
     async def pause(self) -> None:
         """Let traffic flow for a moment, to see that it does."""

@@ -16,6 +16,11 @@ import attrs
 
 from persistip.backends.memory import MemoryStore
 from persistip.model.entry import NodeState
+from persistip.strategies import Clock
+
+
+class ProbeFailedError(Exception):
+    """The probe ended or fell silent: nothing was measured."""
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +74,11 @@ class AddressProbe(Protocol):
 
 class Site(Protocol):
     """Where a lab runs; an asynchronous context manager, and whatever it made is gone afterwards."""
+
+    @property
+    def clock(self) -> Clock:
+        """What the cluster's objects are dated by."""
+        ...
 
     @property
     def nodes(self) -> Mapping[str, NodeFacts]:

@@ -23,11 +23,21 @@ from persistip.lab.options import LabOptions
 from persistip.lab.results import LabResult
 from persistip.lab.scene import Scene
 from persistip.lab.site import Site
+from persistip.lab.virtualtime import VirtualTimeLoop
 from persistip.wire.files import Manifest
 
 # What others refer to comes first; a controller must not depend on it, but a reader of its log will be glad.
 _ORDER = ("Namespace", "ConfigMap", "GatewayClass", "Gateway", "GKEIPRoute", "StatefulSet", "Deployment")
 _LOG_LINES = 20
+
+
+def run(
+    options: LabOptions, manifests: Sequence[Manifest], observer: Observer, promises: Promises | None = None
+) -> LabResult:
+    """``run_lab`` in a loop of its own: for simulated packets one in simulated time."""
+    factory = VirtualTimeLoop if options.datapath == "memory" else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(run_lab(options, manifests, observer, promises))
 
 
 async def run_lab(
@@ -48,6 +58,8 @@ async def run_lab(
             try:
                 await _tell(scene, lab, manifests, observer)
                 if options.keep:
+                    if isinstance(loop := asyncio.get_running_loop(), VirtualTimeLoop):
+                        loop.follow_real_time()
                     await observer.prompt(lab)
             finally:
                 if watching is not None:
@@ -68,10 +80,16 @@ async def run_lab(
 
 @contextlib.asynccontextmanager
 async def _open_site(options: LabOptions) -> AsyncIterator[Site]:
+    # Each loaded alone: the simulated lab must run where neither pyroute2 nor a right to namespaces is.
+    if options.datapath == "memory":
+        from persistip.lab.virtual import VirtualSite  # noqa: PLC0415
+
+        async with VirtualSite() as simulated:
+            yield simulated
+        return
     place = sandbox.current()
     if place is None:
         raise RuntimeError("the linux datapath needs a sandbox around the lab")
-    # Loaded here alone: the simulated lab must run where neither pyroute2 nor a right to namespaces is.
     from persistip.lab.processes import LinuxSite  # noqa: PLC0415
 
     async with LinuxSite(place) as site:
