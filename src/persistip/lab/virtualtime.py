@@ -59,7 +59,8 @@ class LoopClock:
 
     def __init__(self, wall: Clock) -> None:
         self._loop = asyncio.get_running_loop()
-        self._offset = wall.now() - self._loop.time()
+        # A whole second: whether two Pods are of one age must not depend on when the lab was started.
+        self._offset = int(wall.now()) - self._loop.time()
 
     def now(self) -> float:
         """Seconds since the epoch."""

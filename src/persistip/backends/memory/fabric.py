@@ -177,7 +177,7 @@ class MemoryFabric:
         guards = [
             entry
             for entry in node.entries
-            if isinstance(entry, GuardEntry) and is_within(ip_network(source), entry.prefix)
+            if isinstance(entry, GuardEntry) and entry.prefix.version == source.version and source in entry.prefix
         ]
         own = [guard for guard in guards if (guard.link, guard.hardware_address) == (pod.link, pod.hardware_address)]
         if guards and not own:
@@ -313,7 +313,11 @@ class MemoryFabric:
 
 def _longest(entries: Iterable[Entry], kind: type[RouteEntry | ExemptEntry], ip: IPAddress) -> Entry | None:
     """The entry of that kind with the longest prefix that holds *ip*."""
-    matching = [entry for entry in entries if isinstance(entry, kind) and is_within(ip_network(ip), entry.prefix)]
+    matching = [
+        entry
+        for entry in entries
+        if isinstance(entry, kind) and entry.prefix.version == ip.version and ip in entry.prefix
+    ]
     return max(matching, key=lambda entry: entry.prefix.prefixlen, default=None)
 
 
