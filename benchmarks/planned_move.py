@@ -1,0 +1,217 @@
+"""
+How long is an address silent in a planned move, beside the bare minimum on the same topology?
+
+    floor    two Pods on two nodes; the netlink messages and the announcement alone, no controller, no agent, no API
+    persistip    `persistip lab`: a Pod is deleted while a standby is Ready; controller and agents are processes
+
+Both are measured in one run by the same probe, one payload a millisecond in each direction. Read the ratio, not the
+milliseconds. `nox -s bench`, or `python benchmarks/planned_move.py --moves 50`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from importlib.resources import files
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from persistip.backends.announce import PacketAnnouncer
+from persistip.backends.linux import LinuxDatapath
+from persistip.lab import echo, sandbox
+from persistip.lab.cluster import Lab
+from persistip.lab.events import pod_deleted
+from persistip.lab.fabric import CLIENT, Fabric
+from persistip.lab.options import LabOptions
+from persistip.lab.outside import Outside
+from persistip.lab.processes import LinuxSite
+from persistip.lab.scene import Scene
+from persistip.model.actions import PutEntry, RemoveEntry
+from persistip.model.entry import Announcement, Entry, ExemptEntry, GuardEntry, NodeScope, ProxyEntry, RouteEntry
+from persistip.wire.files import read_files
+
+ADDRESS = "192.0.2.200"
+PORT = 7
+PREFIX = ip_network(ADDRESS)
+
+
+class FloorNode:
+    """One node of the floor: its datapath, and the entries that lead to its Pod."""
+
+    def __init__(self, fabric: Fabric, name: str) -> None:
+        self.name = name
+        self._fabric = fabric
+        pod = fabric.add_pod(name, f"floor-{name}")
+        place = sandbox.current()
+        assert place is not None
+        with fabric.inside(name):
+            self.datapath = LinuxDatapath(place.state / name)
+        self.pod_ip = next(ip for each in pod.ips if (ip := ip_address(each)).version == 4)
+        environment = {**os.environ, "POD_NAME": name, "PERSISTENT_ADDRESSES": ADDRESS, "PORT": str(PORT)}
+        fabric.spawn(pod.name, [sys.executable, "-S", "-I", echo.__file__], env=environment, stdout=subprocess.DEVNULL)
+
+    async def learn(self) -> None:
+        """Find the Pod's link, as an agent would before it programs anything."""
+        scope = NodeScope(pod_ips=frozenset({self.pod_ip}))
+        for _ in range(100):
+            with self._fabric.inside(self.name):
+                state = await self.datapath.observe(scope)
+            found = state.pod_links.get(self.pod_ip)
+            if found is not None and found.hardware_address is not None:
+                break
+            await asyncio.sleep(0.02)
+        else:
+            raise TimeoutError(f"{self.pod_ip} does not answer on {self.name}")
+        link, hardware_address, uplink = found.link, found.hardware_address, state.uplinks[0]
+        self.entries: tuple[Entry, ...] = (
+            GuardEntry(prefix=PREFIX, link=link, hardware_address=hardware_address),
+            ExemptEntry(PREFIX),
+            RouteEntry(prefix=PREFIX, link=link, hardware_address=hardware_address, pod_ip=self.pod_ip),
+            ProxyEntry(prefix=PREFIX, link=uplink),
+        )
+        self.announcement = Announcement(prefix=PREFIX, link=uplink, epoch=1)
+
+    async def take(self) -> None:
+        """Program, then announce: all that a new holder must do."""
+        with self._fabric.inside(self.name):
+            await self.datapath.apply([PutEntry(entry) for entry in self.entries])
+            async with PacketAnnouncer() as announcer:
+                await announcer.announce(frozenset({self.announcement}))
+
+    async def leave(self) -> None:
+        """Withdraw: all that an old holder must do."""
+        with self._fabric.inside(self.name):
+            await self.datapath.apply([RemoveEntry(entry) for entry in reversed(self.entries)])
+
+
+async def measure_floor(moves: int) -> list[dict[str, float]]:
+    """Blackouts of bare moves, make before break."""
+    with ExitStack() as stack:
+        fabric = stack.enter_context(Fabric())
+        nodes = [FloorNode(fabric, name) for name in ("node-a", "node-b")]
+        probe = stack.enter_context(Outside(fabric, CLIENT))
+        for node in nodes:
+            await node.learn()
+        old, new = nodes
+        await old.take()
+        results = []
+        for _ in range(moves):
+            started = probe.start(ADDRESS, PORT)
+            if not started["ok"]:
+                raise RuntimeError(f"the floor does not carry traffic: {started}")
+            await asyncio.sleep(0.1)
+            probe.mark("move")
+            await new.take()
+            await old.leave()
+            await asyncio.sleep(0.3)
+            results.append(_seen(probe.stop()))
+            old, new = new, old
+        return results
+
+
+def _seen(result: dict[str, Any]) -> dict[str, float]:
+    flows = result["marks"]["move"]
+    return {
+        "blackout_ms": max(flows[name]["blackout_ms"] for name in ("ingress", "egress")),
+        "lost": sum(flows[name]["lost"] for name in ("ingress", "egress")),
+    }
+
+
+class _Silent:
+    """An observer that says nothing."""
+
+    def stage(self, text: str) -> None:
+        """Not shown."""
+
+    def routes(self, routes: object) -> None:
+        """Not shown."""
+
+    def event_begins(self, name: str, sentence: str) -> None:
+        """Not shown."""
+
+    def event_ends(self, result: object) -> None:
+        """Not shown."""
+
+    async def prompt(self, lab: object) -> None:
+        """Never asked for."""
+
+
+async def measure_lab(moves: int) -> list[dict[str, float]]:
+    """Blackouts of the lab's planned moves, IPv4."""
+    place = sandbox.current()
+    assert place is not None
+    examples = files("persistip.lab") / "examples"
+    manifests = read_files(sorted(Path(str(each)) for each in examples.iterdir() if each.name.endswith(".yaml")))
+    options = LabOptions()
+    async with LinuxSite(place) as site, Lab(site, options) as lab:
+        scene = Scene(lab, _Silent(), None)
+        for manifest in manifests.objects:
+            await lab.apply(manifest.body)
+        if not await lab.settled(options.settle_seconds):
+            raise RuntimeError("the lab does not come to rest")
+        for _ in range(moves):
+            await pod_deleted(scene)
+        return [
+            {
+                "blackout_ms": max(event.ingress.blackout_ms, event.egress.blackout_ms),
+                "lost": event.ingress.lost + event.egress.lost,
+                "reaction_ms": event.reaction_ms or 0.0,
+            }
+            for event in scene.events
+            if event.family == 4
+        ]
+
+
+def _row(name: str, results: list[dict[str, float]]) -> tuple[str, ...]:
+    blackouts = sorted(each["blackout_ms"] for each in results)
+    reactions = sorted(each["reaction_ms"] for each in results if "reaction_ms" in each)
+    return (
+        name,
+        str(len(results)),
+        f"{sum(each['lost'] for each in results):.0f}",
+        f"{median(blackouts):.2f}",
+        f"{blackouts[-1]:.2f}",
+        f"{median(reactions):.1f}" if reactions else "-",
+    )
+
+
+def report(floor: list[dict[str, float]], lab: list[dict[str, float]], seconds: float) -> None:
+    """The two rows, and the ratio of their medians."""
+    table = Table(title="planned move, IPv4, one payload a millisecond each way")
+    for heading in ("", "moves", "lost", "blackout p50 ms", "max ms", "reaction p50 ms"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    table.add_row(*_row("bare minimum", floor))
+    table.add_row(*_row("persistip lab", lab))
+    console = Console(width=100)
+    console.print(table)
+    of = [median(each["blackout_ms"] for each in rows) for rows in (lab, floor)]
+    console.print(f"ratio of the medians: {of[0] / max(of[1], 0.001):.1f} ({seconds:.0f} s)")
+
+
+def main() -> int:
+    """Enter the sandbox and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--moves", type=int, default=20)
+    arguments = parser.parse_args()
+    if sandbox.current() is None:
+        return sandbox.run([sys.executable, *sys.argv])
+    started = time.monotonic()
+    measures: tuple[Callable[..., Any], ...] = (measure_floor, measure_lab)
+    floor, lab = (asyncio.run(measure(arguments.moves)) for measure in measures)
+    report(floor, lab, time.monotonic() - started)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
