@@ -184,7 +184,7 @@ def _resolve_parent(
 
 def _no_match(path: str, ref: ParentRef, route: GKEIPRoute) -> Fault:
     if ref.kind != "Gateway" or ref.group != GATEWAY_GROUP:
-        said = f"{ref.group}/{ref.kind} is not supported; name a Gateway of {GATEWAY_GROUP}"
+        said = f"{ref.group or 'core'}/{ref.kind} is not supported; name a Gateway of {GATEWAY_GROUP}"
         return Fault(reason=Reason.NO_MATCHING_PARENT, path=path, message=said)
     where = f"{ref.namespace or route.meta.namespace}/{ref.name}"
     said = f"there is no Gateway {where}; create it or correct the name or namespace"

@@ -131,7 +131,7 @@ def _why_unusable(
 def range_conflict(prefix: Prefix, ranges: ClusterRanges) -> str | None:
     """Why *prefix* may not be used beside the cluster's own addresses, or None."""
     if node := _node_inside(prefix, ranges.node_ips):
-        return f"{show(prefix)} contains the IP of Node {node}"
+        return f"{show(prefix)} {'is' if is_single(prefix) else 'contains'} the IP of Node {node}"
     cidr = next((cidr for cidr in ranges.pod_cidrs if is_overlapping(prefix, cidr)), None)
     return None if cidr is None else f"{show(prefix)} overlaps the Pod range {cidr}"
 

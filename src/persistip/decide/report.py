@@ -33,8 +33,9 @@ class _Said:
 
 def route_status(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choice) -> RouteStatus:
     """The status that should stand now."""
+    holds = view.attachment is not None and bool(view.attachment.spec.held_prefixes)
     said = {
-        ConditionType.ACCEPTED: _accepted(verdict),
+        ConditionType.ACCEPTED: _accepted(verdict, holds=holds),
         ConditionType.GCP_READY: _Said(Status.TRUE, Reason.NOT_REQUIRED, "no cloud to provision"),
         ConditionType.DPV2_READY: _datapath(view, route, verdict, choice),
     }
@@ -53,16 +54,16 @@ def route_status(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: C
         )
         for type_, words in said.items()
     ]
-    may_hold = not verdict.is_refused and choice.pod is not None
+    may_hold = verdict.is_accepted or (holds and not verdict.is_refused)
     pods = (choice.pod.meta.name,) if may_hold and choice.pod is not None else ()
     return RouteStatus(pods=pods, conditions=merge_conditions(route.status.conditions, wanted, view.now))
 
 
-def _accepted(verdict: Verdict) -> _Said:
+def _accepted(verdict: Verdict, *, holds: bool) -> _Said:
     if verdict.is_accepted:
         remarks = f" ({verdict.message})" if verdict.remarks else ""
         return _Said(Status.TRUE, Reason.ACCEPTED, f"the route may use its addresses{remarks}")
-    held = "" if verdict.is_refused else " (what is attached stays)"
+    held = " (what is attached stays)" if holds and not verdict.is_refused else ""
     return _Said(Status.FALSE, verdict.reason, verdict.message + held)
 
 

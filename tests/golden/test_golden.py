@@ -1,0 +1,124 @@
+"""
+The rules as examples: what each ``<case>.in.yaml`` comes to once everything has settled.
+
+A case is a user's manifests, read as the CLI reads them, beside those of ``base.yaml`` (an object of the case replaces
+the one of the base that has its name). Nodes and agents do at once what they are asked for, unless the case says
+``# agents: none``. ``<case>.out.yaml`` holds the statuses and attachments that stand in the end; instants are left out
+and epochs are numbered in their order. ``PERSISTIP_REFRESH_GOLDEN=1 pytest tests/golden`` writes them anew: read the
+difference before you commit it.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import yaml
+from world import T0, World
+
+from persistip.model.attachment import AddressAttachment
+from persistip.model.conditions import Reason
+from persistip.model.gateway import Gateway, GatewayClass
+from persistip.model.route import GKEIPRoute
+from persistip.strategies import ClusterObject
+from persistip.wire import from_model
+from persistip.wire.files import read_files
+
+HERE = Path(__file__).parent
+CASES = sorted(HERE.glob("*.in.yaml"))
+INSTANTS = frozenset({"lastTransitionTime", "at", "since", "until", "creationTimestamp", "deletionTimestamp"})
+EPOCHS = frozenset({"epoch", "released"})
+EVENTS_ONLY = frozenset({Reason.MOVED, Reason.REFUSED, Reason.RELEASED})
+
+
+def objects_of(case: Path) -> Iterator[ClusterObject]:
+    """The objects of a case and of the base, in the order of the files, with UIDs and ages where they say none."""
+    base, own = read_files([HERE / "base.yaml"], namespace="tenant"), read_files([case], namespace="tenant")
+    assert not base.faults
+    assert not own.faults, [str(fault) for fault in own.faults]
+    found = {each.model.key: each.model for each in (*base.objects, *own.objects) if each.model is not None}
+    for key, each in found.items():
+        meta = each.meta
+        named = attrs.evolve(
+            meta,
+            uid=meta.uid or f"{key.kind}-{meta.name}".lower(),
+            created_at=meta.created_at or T0 - 100,
+            generation=meta.generation or 1,
+        )
+        yield attrs.evolve(each, meta=named)
+
+
+def settled(case: Path) -> str:
+    """What stands in the end, as YAML."""
+    world = World(*objects_of(case))
+    world.settle_all(agents="# agents: none" not in case.read_text())
+    shown = [
+        from_model(each)
+        for _, each in sorted(world.catalog.objects.items())
+        if isinstance(each, GatewayClass | Gateway | GKEIPRoute | AddressAttachment)
+    ]
+    epochs = sorted({value for each in shown for value in epochs_in(each)} - {0})
+    names = {value: f"E{number}" for number, value in enumerate(epochs, start=1)} | {0: 0}
+    documents = [shorten(each, names) for each in shown]
+    return yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=110)
+
+
+def epochs_in(value: Any) -> Iterator[int]:
+    """Every epoch that an object shows."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if key in EPOCHS:
+                yield each
+            else:
+                yield from epochs_in(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from epochs_in(each)
+
+
+def shorten(shown: dict[str, Any], epochs: dict[int, object]) -> dict[str, Any]:
+    """Kind, name and what we write; of an attachment also labels and finalizers."""
+    meta, is_ours = shown["metadata"], shown["kind"] == "AddressAttachment"
+    names = ("namespace", "name", "labels", "finalizers") if is_ours else ("namespace", "name")
+    short = {"kind": shown["kind"], "metadata": {name: meta[name] for name in names if name in meta}}
+    if is_ours:
+        short["spec"] = shown["spec"]
+    short["status"] = shown.get("status")
+    return normalised(short, epochs)
+
+
+def normalised(value: Any, epochs: dict[int, object]) -> Any:
+    """The same without instants, and with epochs by their order."""
+    if isinstance(value, dict):
+        return {
+            key: epochs[each] if key in EPOCHS else normalised(each, epochs)
+            for key, each in value.items()
+            if key not in INSTANTS
+        }
+    return [normalised(each, epochs) for each in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.removesuffix(".in.yaml"))
+def test_case_comes_to_what_its_file_says(case: Path) -> None:
+    """The statuses and attachments of each example are those on file."""
+    expected = case.with_name(case.name.replace(".in.", ".out."))
+    text = settled(case)
+    if os.environ.get("PERSISTIP_REFRESH_GOLDEN"):
+        expected.write_text(text)
+    assert text == expected.read_text()
+
+
+def test_every_case_says_why_it_exists() -> None:
+    """A case begins with a comment, has its result on file, and no result is without its case."""
+    assert [case.name for case in CASES if not case.read_text().startswith("# ")] == []
+    results = {path.name.replace(".out.", ".in.") for path in HERE.glob("*.out.yaml")}
+    assert results == {case.name for case in CASES}
+
+
+def test_every_reason_is_shown_by_a_case() -> None:
+    """No reason of a condition is without an example."""
+    shown = "\n".join(path.read_text() for path in HERE.glob("*.out.yaml"))
+    missing = [reason for reason in Reason if f"reason: {reason}\n" not in shown]
+    assert set(missing) <= EVENTS_ONLY, missing
