@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from persistip.lab.measure import Event
 from persistip.lab.scene import Expected, Scene, Subject
+from persistip.model.route import ReactionModeName
 
 Act = Callable[[Scene], Awaitable[None]]
 
@@ -29,23 +30,31 @@ def is_alone(subject: Subject) -> bool:
     return subject.workload is not None and not subject.has_standby
 
 
+def waits_for_readiness(subject: Subject) -> bool:
+    """Alone, and only a Pod that is Ready may hold its addresses."""
+    return is_alone(subject) and subject.waits_for_readiness
+
+
 # --- Pods ---------------------------------------------------------------------------------------------------
 
 
 async def process_killed(scene: Scene) -> None:
-    """A process that dies says nothing to anybody: kubelet sees it, and the standby takes over."""
-    subject = await scene.choose("process-killed", has_standby)
+    """A process that dies says nothing to anybody: kubelet sees it, and the standby takes over, if there is one."""
+    subject = await scene.choose("process-killed", has_standby) or await scene.choose("process-killed", is_alone)
     if subject is None:
         return
+    other = subject.has_standby
     await scene.happen(
         Event(
             name="process-killed",
-            sentence=f"kill -9 of the process of {subject.pod}, which holds {subject.addresses}",
+            sentence=f"kill -9 of the process of {subject.pod}, which holds {subject.addresses}"
+            + ("" if other else "; it is started again"),
+            standby=other,
         ),
         subject.standing,
         lambda: _signal(scene, subject, signal.SIGKILL),
-        Expected.OTHER_POD,
-        done=lambda: scene.is_elsewhere(subject),
+        Expected.OTHER_POD if other else Expected.SAME_POD,
+        done=(lambda: scene.is_elsewhere(subject)) if other else (lambda: scene.is_restarted(subject)),
     )
 
 
@@ -69,14 +78,22 @@ async def pod_deleted(scene: Scene) -> None:
 
 async def lone_pod_deleted(scene: Scene) -> None:
     """Without a standby the address waits for the Pod that the workload makes in its place."""
-    subject = await scene.choose("lone-pod-deleted", is_alone)
-    if subject is None:
-        return
+    for mode in ReactionModeName:
+        subject = await scene.choose(
+            f"lone-pod-deleted/{mode}",
+            lambda each, mode=mode: is_alone(each) and each.standing.route.reaction_mode == mode,  # type: ignore[misc]
+        )
+        if subject is not None:
+            await _delete_lone_pod(scene, subject)
+
+
+async def _delete_lone_pod(scene: Scene, subject: Subject) -> None:
     await scene.new_second(subject)
     await scene.happen(
         Event(
             name="pod-deleted",
-            sentence=f"kubectl delete pod {subject.pod}: it holds {subject.addresses}, and no other Pod could",
+            sentence=f"kubectl delete pod {subject.pod}: it holds {subject.addresses}, and no other Pod could; "
+            f"its {subject.kind} makes another",
             standby=False,
         ),
         subject.standing,
@@ -88,38 +105,42 @@ async def lone_pod_deleted(scene: Scene) -> None:
 
 async def pod_unready(scene: Scene) -> None:
     """A Pod says itself that it is not well; well again, and still the newest, it takes the addresses back."""
-    subject = await scene.choose("pod-unready", has_standby)
+    subject = await scene.choose("pod-unready", has_standby) or await scene.choose("pod-unready", waits_for_readiness)
     if subject is None:
         return
-    await scene.new_second(subject)
+    other = subject.has_standby
     await scene.happen(
         Event(
             name="pod-unready",
             sentence=f"the readiness probe of {subject.pod} fails; it holds {subject.addresses}",
+            standby=other,
         ),
         subject.standing,
         lambda: _signal(scene, subject, signal.SIGUSR1),
-        Expected.OTHER_POD,
+        Expected.OTHER_POD if other else Expected.NOBODY,
     )
-    is_back = scene.will_return(subject)
+    returns = not other or scene.will_return(subject)
+    words = ", and takes its addresses back once it has been so for ten seconds" if other and returns else ""
     await scene.happen(
         Event(
             name="pod-ready",
-            sentence=f"{subject.pod} is ready again"
-            + (", and takes its addresses back once it has been so for ten seconds" if is_back else ""),
-            planned=True,
-            is_delayed=is_back,
+            sentence=f"{subject.pod} is ready again{words}",
+            planned=other,
+            standby=other,
+            is_delayed=bool(words),
         ),
         subject.standing,
         lambda: _signal(scene, subject, signal.SIGUSR2),
-        Expected.OTHER_POD if is_back else Expected.UNDISTURBED,
-        done=(lambda: scene.is_with(subject)) if is_back else None,
+        Expected.OTHER_POD if returns else Expected.UNDISTURBED,
+        done=(lambda: scene.is_with(subject)) if returns else None,
     )
 
 
 async def rolling_update(scene: Scene) -> None:
-    """A new Pod of the new revision is Ready before the old one goes, so nothing is lost."""
-    subject = await scene.choose("rolling-update", lambda each: each.has_standby and each.kind == "Deployment")
+    """Where a new Pod is Ready before the old one goes, nothing is lost."""
+    subject = await scene.choose("rolling-update", lambda each: each.surges) or await scene.choose(
+        "rolling-update", waits_for_readiness
+    )
     if subject is None or subject.workload is None:
         return
     name = subject.workload["metadata"]["name"]
@@ -127,8 +148,10 @@ async def rolling_update(scene: Scene) -> None:
     await scene.happen(
         Event(
             name="rolling-update",
-            sentence=f"kubectl rollout restart deployment {name}: all its Pods are replaced, one after the other",
-            planned=True,
+            sentence=f"kubectl rollout restart {subject.kind.lower()} {name}: "
+            "its Pods are replaced, one after the other",
+            planned=subject.surges,
+            standby=subject.surges,
         ),
         subject.standing,
         lambda: _restart(scene, subject),
@@ -138,7 +161,7 @@ async def rolling_update(scene: Scene) -> None:
 
 async def newer_pod(scene: Scene) -> None:
     """The newest Pod holds the addresses: one more Pod takes them, one Pod less gives them back."""
-    subject = await scene.choose("pod-added", lambda each: each.has_standby and each.kind == "Deployment")
+    subject = await scene.choose("pod-added", lambda each: each.covers_workload)
     if subject is None or subject.workload is None:
         return
     name, replicas = subject.workload["metadata"]["name"], subject.workload["spec"].get("replicas", 1)
@@ -147,13 +170,13 @@ async def newer_pod(scene: Scene) -> None:
         await scene.happen(
             Event(
                 name=event,
-                sentence=f"kubectl scale deployment {name} --replicas={count}: "
+                sentence=f"kubectl scale {subject.kind.lower()} {name} --replicas={count}: "
                 + ("a newer Pod comes" if count > replicas else "the newest Pod goes"),
                 planned=True,
             ),
             subject.standing,
             lambda count=count: scene.lab.patch(  # type: ignore[misc]
-                "Deployment", subject.namespace, name, {"spec": {"replicas": count}}
+                subject.kind, subject.namespace, name, {"spec": {"replicas": count}}
             ),
             Expected.OTHER_POD,
         )

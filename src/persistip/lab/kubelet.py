@@ -34,8 +34,8 @@ Manifest = Mapping[str, Any]
 
 WORKLOADS = ("StatefulSet", "Deployment")
 _WATCHED = ("Pod", "Node", *WORKLOADS)
-_RESTART_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""As kubelet's back-off, ten times as fast: at once, then later and later."""
+_RESTART_SECONDS = (0.25, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""As kubelet's back-off, ten times as fast: soon, then later and later."""
 
 
 @attrs.define

@@ -54,9 +54,32 @@ class Subject:
     workload: Manifest | None
 
     @property
+    def waits_for_readiness(self) -> bool:
+        """Only a Pod that says it is ready may hold the addresses."""
+        return self.standing.route.reaction_mode == ReactionModeName.READY_CONDITION
+
+    @property
     def has_standby(self) -> bool:
         """Another Pod that answers already could take over at once."""
-        return len(self.candidates) > 1 and self.standing.route.reaction_mode == ReactionModeName.READY_CONDITION
+        return len(self.candidates) > 1 and self.waits_for_readiness
+
+    @property
+    def covers_workload(self) -> bool:
+        """Every Pod that the workload makes may hold the addresses once it is ready, and the newest does."""
+        if self.workload is None or not self.waits_for_readiness or self.standing.route.meta.annotations:
+            return False
+        labels = self.workload["spec"]["template"].get("metadata", {}).get("labels", {})
+        return self.standing.route.pod_selector.matches(labels)
+
+    @property
+    def surges(self) -> bool:
+        """In a rolling update a new Pod is ready before the old one goes."""
+        if self.kind != "Deployment" or self.workload is None or not self.covers_workload:
+            return False
+        strategy = self.workload["spec"].get("strategy", {})
+        return strategy.get("type", "RollingUpdate") == "RollingUpdate" and not strategy.get("rollingUpdate", {}).get(
+            "maxUnavailable", 0
+        )
 
     @property
     def namespace(self) -> str:
@@ -149,6 +172,14 @@ class Scene:
         """Whether the subject's own Pod holds its addresses."""
         now = await self._now(subject.standing)
         return now is not None and now.holder_uid == subject.standing.holder_uid
+
+    async def is_restarted(self, subject: Subject) -> bool:
+        """Whether the holder is Ready again after its process ended, and holds its addresses."""
+        uid = subject.standing.holder_uid
+        moments = self.lab.journal.of(uid)
+        if moments.unready_ns > moments.ready_ns or not moments.unready_ns:
+            return False
+        return await self.is_with(subject)
 
     async def is_refused(self, metadata: Manifest, reason: str, words: str) -> bool:
         """Whether a route says that it is not accepted, for that reason and in these words."""

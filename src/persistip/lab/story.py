@@ -16,7 +16,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 from persistip.lab import sandbox
-from persistip.lab.cluster import Lab
+from persistip.lab.cluster import Lab, host_of_prefix
 from persistip.lab.events import EVENTS
 from persistip.lab.observer import Observer, Promises
 from persistip.lab.options import LabOptions
@@ -123,6 +123,9 @@ async def _bring_up(scene: Scene, lab: Lab, manifests: Sequence[Manifest], obser
         if not standing.is_ready:
             status, reason = standing.conditions.get("Ready", ("Unknown", "no status"))
             scene.fail(f"{standing.path} is not Ready: {status}, {reason}")
+            for address in map(host_of_prefix, standing.prefixes):
+                if await lab.reach(address) is None:
+                    scene.fail(f"nobody answers at {address} of {standing.path}")
     observer.routes(await lab.routes())
     await scene.verify("bring-up")
     return any(standing.is_ready for standing in standings)

@@ -67,7 +67,8 @@ class VirtualSite:
 
     async def __aenter__(self) -> Self:
         self._probes = {
-            family: VirtualProbe(self.monotonic_ns, self._ask, self._speak, self._programs_named) for family in (4, 6)
+            family: VirtualProbe(self.monotonic_ns, self._ask, self._speak, self._name_of, self._programs.get)
+            for family in (4, 6)
         }
         return self
 
@@ -164,7 +165,7 @@ class VirtualSite:
         program = self._programs.get(pod)
         return program is not None and program.is_listening and address in program.addresses
 
-    def _programs_named(self, pod: str) -> str:
+    def _name_of(self, pod: str) -> str:
         program = self._programs.get(pod)
         return program.name if program is not None else ""
 

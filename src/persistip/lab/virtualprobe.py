@@ -26,11 +26,11 @@ _INTERVAL_NS = 1_000_000
 class _Connection:
     """A TCP connection lives as long as its first peer answers, and is reset by any other."""
 
-    peer: str | None = None
+    peer: object = None
     is_reset: bool = False
     is_alive: bool = False
 
-    def hear(self, who: str | None) -> None:
+    def hear(self, who: object) -> None:
         self.peer = self.peer or who
         self.is_reset = self.is_reset or (who is not None and who != self.peer)
         self.is_alive = who is not None and who == self.peer
@@ -69,8 +69,8 @@ class VirtualProbe:
     """
     An AddressProbe on simulated packets.
 
-    *ask* tells which Pod would answer a request for an address, *speak* whether what a Pod sends from it arrives, and
-    *name* what the Pod calls itself.
+    *ask* tells which Pod would answer a request for an address, *speak* whether what a Pod sends from it arrives,
+    *name* what the Pod calls itself, and *process* which process it is.
     """
 
     def __init__(
@@ -79,8 +79,9 @@ class VirtualProbe:
         ask: Callable[[str, str], str | None],
         speak: Callable[[str, str], bool],
         name: Callable[[str], str],
+        process: Callable[[str], object],
     ) -> None:
-        self._now_ns, self._ask, self._speak, self._name = now_ns, ask, speak, name
+        self._now_ns, self._ask, self._speak, self._name, self._process = now_ns, ask, speak, name, process
         self._seen: _Observation | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -148,7 +149,7 @@ class VirtualProbe:
         if pod is not None:
             seen.ingress.hear(now_ns, seen.number, self._name(pod))
             seen.asked_ns[pod] = now_ns
-        seen.connection.hear(self._name(pod) if pod is not None else None)
+        seen.connection.hear(self._process(pod) if pod is not None else None)
         for each, asked_ns in seen.asked_ns.items():
             if now_ns - asked_ns < echo.STREAM_LEASE_NS and self._speak(each, seen.address):
                 seen.egress.hear(now_ns, tick, self._name(each))
