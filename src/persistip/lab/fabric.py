@@ -28,6 +28,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -194,23 +195,14 @@ class Fabric:
         the Pod, the fabric and the lab; without a PID namespace the kernel sees to the latter as long as the calling
         thread lives, so call it from a thread that lasts.
         """
-        netns = self.machines[name].netns
-        parent = os.getpid()
         place = sandbox.current()
-        tied = place is None or not place.pid_namespace
-
-        def enter() -> None:
-            sandbox.setns(netns)
-            if tied:
-                sandbox.die_with(parent)
-
-        # The function runs in the child and makes system calls only, which is safe beside other threads.
-        process: subprocess.Popen[bytes] = subprocess.Popen(
-            list(command),
-            preexec_fn=enter,  # noqa: PLW1509 - see above
-            start_new_session=True,
-            **options,
-        )
+        if place is None or not place.pid_namespace:
+            # The function runs in the child and makes system calls only, which is safe beside other threads.
+            options["preexec_fn"] = partial(sandbox.die_with, os.getpid())
+        # A child is born into the namespace of the thread that makes it. Entered here and not in the child, which then
+        # needs no copy of this process: a fork of the whole lab would hold everything up for milliseconds.
+        with sandbox.inside(self.machines[name].netns):
+            process: subprocess.Popen[bytes] = subprocess.Popen(list(command), start_new_session=True, **options)
         running = [each for each in self._processes.get(name, []) if each.poll() is None]
         self._processes[name] = [*running, process]
         return process
