@@ -52,7 +52,7 @@ class VirtualSite:
     def __init__(self) -> None:
         self.clock = LoopClock(SystemClock())
         self._loop = asyncio.get_running_loop()
-        self._fabric = MemoryFabric()
+        self.fabric = MemoryFabric()
         self._facts: dict[str, NodeFacts] = {}
         self._next_ip = dict.fromkeys(NODES, 2)
         self._programs: dict[str, _Program] = {}
@@ -63,7 +63,7 @@ class VirtualSite:
         for number, name in enumerate(NODES, start=1):
             ips = tuple(str(subnet.network_address + 10 + number) for subnet in _NODE_SUBNETS)
             self._facts[name] = NodeFacts(ips=ips, pod_cidrs=tuple(str(each) for each in _pod_ranges(number)))
-            self._fabric.add_node(name, ip_address(ips[0]))
+            self.fabric.add_node(name, ip_address(ips[0]))
 
     async def __aenter__(self) -> Self:
         self._probes = {
@@ -91,7 +91,7 @@ class VirtualSite:
         number = self._next_ip[node]
         self._next_ip[node] = number + 1 if number < 253 else 2
         ips = tuple(str(ip_network(cidr).network_address + number) for cidr in self._facts[node].pod_cidrs)
-        self._fabric.add_pod(node, name, [ip_address(ip) for ip in ips])
+        self.fabric.add_pod(node, name, [ip_address(ip) for ip in ips])
         return ips
 
     async def delete_pod(self, name: str) -> None:
@@ -99,7 +99,7 @@ class VirtualSite:
         program = self._programs.pop(name, None)
         if program is not None:
             program.end()
-        self._fabric.remove_pod(name)
+        self.fabric.remove_pod(name)
 
     async def start_program(self, name: str, program: Program) -> Process:
         """Start the simulated echo program in a Pod."""
@@ -120,7 +120,7 @@ class VirtualSite:
         """Start a node's agent, if it does not run; returns when it has taken up its work."""
         if self.agents()[node] or self._store is None:
             return
-        agent = self._agents[node] = _MortalAgent(node, self._store, self._fabric, self.clock)
+        agent = self._agents[node] = _MortalAgent(node, self._store, self.fabric, self.clock)
         await agent.start()
 
     def signal_agent(self, node: str, number: signal.Signals) -> None:
@@ -133,9 +133,13 @@ class VirtualSite:
         """Which nodes' agents run."""
         return {node: node in self._agents and self._agents[node].is_running for node in NODES}
 
+    def datapath(self, node: str) -> MemoryDatapath:
+        """The node's kernel, as anybody on the node could use it."""
+        return MemoryDatapath(self.fabric, node)
+
     async def kernel(self, node: str) -> NodeState:
         """What is ours on the node."""
-        return await MemoryDatapath(self._fabric, node).observe(NodeScope())
+        return await self.datapath(node).observe(NodeScope())
 
     # --- outside ----------------------------------------------------------------------------------------------
 
@@ -149,7 +153,7 @@ class VirtualSite:
 
     def _ask(self, address: str, client: str) -> str | None:
         """Who would answer a request for *address*, with the answer coming from it."""
-        arrived = self._fabric.send(_parsed(address), source=_parsed(client))
+        arrived = self.fabric.send(_parsed(address), source=_parsed(client))
         if not isinstance(arrived, Delivered) or not self._holds(arrived.pod, address):
             return None
         return arrived.pod if self._speak(arrived.pod, address) else None
@@ -158,12 +162,16 @@ class VirtualSite:
         """Whether what a Pod sends with *address* as source arrives outside with it."""
         if not self._holds(pod, address):
             return False
-        seen = self._fabric.send_from(pod, _parsed(address))
+        seen = self.fabric.send_from(pod, _parsed(address))
         return isinstance(seen, Delivered) and seen.source == _parsed(address)
 
     def _holds(self, pod: str, address: str) -> bool:
         program = self._programs.get(pod)
         return program is not None and program.is_listening and address in program.addresses
+
+    def addresses_in(self, pod: str) -> frozenset[str]:
+        """What the program in a Pod holds."""
+        return self._programs[pod].addresses
 
     def _name_of(self, pod: str) -> str:
         program = self._programs.get(pod)
@@ -171,11 +179,11 @@ class VirtualSite:
 
     def cut(self, node: str) -> None:
         """Pull the cable of the node's uplink."""
-        self._fabric.cut(node)
+        self.fabric.cut(node)
 
     def restore(self, node: str) -> None:
         """Undo ``cut``."""
-        self._fabric.mend(node)
+        self.fabric.mend(node)
 
     async def run_inside(self, machine: str, command: Sequence[str]) -> int:
         """LookupError: there is no namespace to run anything in."""

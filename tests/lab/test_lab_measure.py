@@ -1,0 +1,122 @@
+"""What is measured: from which change a reaction counts, which ticks were never sent, time that is not waited for."""
+
+import asyncio
+import socket
+import time
+
+from persistip.lab import echo
+from persistip.lab.kubelet import Journal, host_of
+from persistip.lab.measure import change_that_moved
+from persistip.lab.probe import Probe
+from persistip.lab.virtualtime import LoopClock, VirtualTimeLoop
+from persistip.runtime.clock import SystemClock
+
+BEGIN = 1000
+
+
+def journal() -> Journal:
+    return Journal(lambda: 0)
+
+
+def test_reaction_to_a_newer_pod_counts_from_its_readiness() -> None:
+    """A Pod that became Ready in the event is why the address moved, even if the old one was deleted since."""
+    pods = journal()
+    pods.of("new").ready_ns = 1500
+    pods.of("old").terminating_ns = 1600
+    assert change_that_moved(pods, BEGIN, "old", "new") == 1500
+
+
+def test_reaction_to_a_lost_pod_counts_from_its_first_sign() -> None:
+    """Where a standby was Ready before, the old Pod's first change counts: deletion before unreadiness."""
+    pods = journal()
+    pods.of("new").ready_ns = 10
+    pods.of("old").terminating_ns = 1200
+    pods.of("old").unready_ns = 2200
+    assert change_that_moved(pods, BEGIN, "old", "new") == 1200
+    pods.of("old").terminating_ns = 0
+    assert change_that_moved(pods, BEGIN, "old", "new") == 2200
+
+
+def test_reaction_without_readiness_counts_from_the_pods_ip() -> None:
+    """Where readiness is not waited for, a Pod is eligible as soon as it runs."""
+    pods = journal()
+    pods.of("new").running_ns = 1100
+    pods.of("new").ready_ns = 1900
+    assert change_that_moved(pods, BEGIN, "old", "new", waits_for_ready=False) == 1100
+
+
+def test_changes_before_the_event_are_none() -> None:
+    """What happened before the event explains nothing in it."""
+    pods = journal()
+    pods.of("new").ready_ns = 10
+    pods.of("old").unready_ns = 20
+    assert change_that_moved(pods, BEGIN, "old", "new") is None
+
+
+def test_address_under_test_is_a_host() -> None:
+    """Of a range the first host is tested, of a single address itself."""
+    assert host_of("192.0.2.16/28") == "192.0.2.17"
+    assert host_of("192.0.2.16/32") == "192.0.2.16"
+    assert host_of("2001:db8::7") == "2001:db8::7"
+
+
+def streamed(*datagrams: tuple[str, int, int]) -> Probe:
+    """A probe that has received a stream's datagrams, each as (Pod, tick, the tick it served before)."""
+    probe = Probe("127.0.0.1", 9, 1_000_000)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as pod:
+        for who, tick, before in datagrams:
+            pod.sendto(
+                echo.STREAM.pack(echo.STREAM_MAGIC, tick, before) + who.encode(), ("127.0.0.1", probe.stream_port)
+            )
+    deadline = time.monotonic() + 2
+    while len(probe.egress.heard) < len(datagrams) and time.monotonic() < deadline:
+        probe.receive()
+    probe.close()
+    return probe
+
+
+def test_tick_that_no_pod_sent_is_not_lost_while_two_pods_deliver() -> None:
+    """In a hand-over both Pods are heard in turn, and a tick that each says it slept through was never sent."""
+    probe = streamed(("old", 10, 9), ("new", 10, 10), ("old", 13, 10), ("new", 13, 10))
+    assert probe.unsent == {11, 12}
+
+
+def test_tick_before_a_pods_datagram_was_missed_counts_as_sent() -> None:
+    """A Pod whose datagram did not arrive says nothing about the ticks since: they may be lost like it."""
+    probe = streamed(("old", 10, 9), ("old", 14, 12))
+    assert probe.unsent == set()
+
+
+def test_virtual_time_passes_without_waiting() -> None:
+    """An hour of timers takes no time, and each fires in its turn."""
+    fired: list[tuple[str, float]] = []
+
+    async def sleeper(name: str, seconds: float) -> None:
+        clock = LoopClock(SystemClock())
+        begin = clock.now()
+        await asyncio.sleep(seconds)
+        fired.append((name, round(clock.now() - begin, 6)))
+
+    async def work() -> None:
+        await asyncio.gather(sleeper("long", 3600), sleeper("short", 0.001))
+
+    begin = time.monotonic()
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(work())
+    assert fired == [("short", 0.001), ("long", 3600)]
+    assert time.monotonic() - begin < 5
+
+
+def test_virtual_time_follows_the_real_clock_when_told() -> None:
+    """From then on a timer takes its time."""
+
+    async def work() -> float:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        loop.follow_real_time()
+        begin = time.monotonic()
+        await asyncio.sleep(0.05)
+        return time.monotonic() - begin
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        assert runner.run(work()) > 0.04
