@@ -124,7 +124,8 @@ def select_holder(view: RouteView, families: frozenset[int]) -> Choice:
 
     if route.meta.annotations.get(HOLD) == "true" and present is not None:
         held = next((pod for pod in view.pods if pod.meta.uid == present and not pod.is_finished), None)
-        return attrs.evolve(base, pod=held, rule="held by annotation")
+        if held is not None:
+            return attrs.evolve(base, pod=held, rule="held by annotation")
     if found.eligible:
         return _among(found.eligible, route, present, view, base)
     if (lingering := _lingering(view, route, present, mode)) is not None:

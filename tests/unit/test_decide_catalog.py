@@ -1,0 +1,235 @@
+"""What the catalog makes of versions, gaps and objects that cannot be read."""
+
+import attrs
+import pytest
+from world import World, gateway, holder, node, pod, route
+
+from persistip.decide.plan_gateway import plan_class, plan_gateway
+from persistip.decide.plan_route import plan_route
+from persistip.decide.versions import Versions
+from persistip.model.actions import CreateAttachment, ReplaceAttachment
+from persistip.model.attachment import AddressAttachment
+from persistip.model.keys import Kind, ObjectKey
+from persistip.model.node import Namespace
+from persistip.model.views import ClassView, GatewayView
+from persistip.strategies import Batch, ClusterObject
+
+
+def ready() -> World:
+    """A world whose route is served by Pod x on node a."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.settle_all()
+    return world
+
+
+def at(found: AddressAttachment, version: int, **meta: object) -> AddressAttachment:
+    """The attachment at another version."""
+    return attrs.evolve(found, meta=attrs.evolve(found.meta, resource_version=str(version), **meta))
+
+
+# ---------------------------------------------------------------- versions
+def test_late_answer_never_turns_back_what_the_watch_told_since() -> None:
+    """The watch has delivered our write and an agent's report after it: the answer to our write is no news."""
+    world = ready()
+    found = world.attachment()
+    confirmed = world.revision + 2
+    world.catalog.update(Batch(objects={found.key: at(found, confirmed)}))
+    without = attrs.evolve(at(found, confirmed - 1), nodes=())
+    assert world.catalog.absorb(without) == frozenset()
+    assert world.attachment().nodes == found.nodes
+
+
+def test_own_write_is_in_view_before_the_watch_has_it_and_older_versions_are_passed_over() -> None:
+    """A view never predates our own writes, and an address is not granted before the watch has shown the claim."""
+    world = ready()
+    found, version = world.attachment(), world.revision
+    written = attrs.evolve(at(found, version + 5), spec=attrs.evolve(found.spec, epoch=found.spec.epoch + 1))
+    assert world.catalog.absorb(written) == {route().key}
+    assert not world.view().attachment_is_watched
+    assert world.catalog.update(Batch(objects={found.key: at(found, version + 4)})) == {route().key}
+    assert world.attachment().spec.epoch == written.spec.epoch
+    world.catalog.update(Batch(objects={found.key: written}))
+    assert world.view().attachment_is_watched
+
+
+def test_claim_delivered_by_the_watch_is_planned_again() -> None:
+    """The object is the same as our write returned; that the watch has it is what the grant waits for."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    [create] = [each for each in plan_route(world.view()).actions if isinstance(each, CreateAttachment)]
+    written = at(create.attachment, 1000, uid="att")
+    world.catalog.absorb(written)
+    assert not isinstance(plan_route(world.view()).actions[0], ReplaceAttachment), "not yet"
+    assert world.catalog.update(Batch(objects={written.key: written})) == {route().key}
+    assert isinstance(plan_route(world.view()).actions[0], ReplaceAttachment)
+
+
+def test_answer_after_the_end_does_not_raise_the_dead() -> None:
+    """A write whose object the watch has seen go is history."""
+    world = ready()
+    found = world.attachment()
+    world.drop(found)
+    assert world.catalog.absorb(at(found, world.revision + 9)) == frozenset()
+    assert world.view().attachment is None
+
+
+def test_own_write_that_ends_the_object_ends_it_in_view() -> None:
+    """What is terminating and has lost its last finalizer is gone, whoever says so first."""
+    world = ready()
+    found = world.attachment()
+    world.catalog.absorb(at(found, world.revision + 9, deleted_at=1.0, finalizers=()))
+    assert world.view().attachment is None
+
+
+def test_end_of_the_former_object_is_not_that_of_the_new_one() -> None:
+    """The watch says late that an object went which we have made again."""
+    world = ready()
+    found = world.attachment()
+    again = at(found, world.revision + 9, uid="again")
+    world.catalog.absorb(again)
+    assert world.catalog.update(Batch(objects={found.key: None})) == frozenset()
+    assert world.attachment().meta.uid == "again"
+    world.catalog.update(Batch(objects={found.key: again}))
+    world.catalog.update(Batch(objects={found.key: None}))
+    assert world.view().attachment is None
+
+
+def test_memory_of_what_went_is_bounded() -> None:
+    """However many objects go, a fixed number of ends is remembered, the last ones."""
+    versions, found = Versions(), ready().attachment()
+    for number in range(2000):
+        each = attrs.evolve(found, meta=attrs.evolve(found.meta, name=f"r-{number}", uid=str(number)))
+        versions.deliver(each)
+        assert versions.depart(each.key)
+        assert not versions.write(each)
+    assert len(versions._gone) == 1024
+    assert versions.depart(ObjectKey(Kind.ATTACHMENT, "", "r-unknown"))
+
+
+def test_complete_list_takes_away_what_it_does_not_hold() -> None:
+    """After a gap in the watch the list is what there is, also of what could not be read."""
+    world = ready()
+    broken = ObjectKey(Kind.POD, "tenant", "broken")
+    world.catalog.update(Batch(unreadable={broken: "x", route("other").key: "y"}))
+    touched = world.catalog.update(Batch(objects={}, resynced=frozenset({"Pod", "GKEIPRoute"})))
+    assert {route().key, route("other").key} <= touched
+    assert world.catalog._unreadable == {}
+    assert world.view().facts is None
+    kept = world.catalog.update(Batch(unreadable={gateway().key: "z"}, resynced=frozenset({"Gateway"})))
+    assert gateway().key in world.catalog.objects, "listed, though unreadable"
+    assert kept == frozenset()
+
+
+# ---------------------------------------------------------------- what cannot be read
+FOUNDATIONS = [
+    route().key,
+    gateway().key,
+    node("a").key,
+    pod("x", "a").key,
+    ObjectKey(Kind.NAMESPACE, "", "tenant"),
+    ObjectKey(Kind.CONFIG_MAP, "persistip-system", "allowed"),
+    ObjectKey(Kind.GATEWAY_CLASS, "", "gke-persistent-regional-external-managed"),
+]
+
+
+@pytest.mark.parametrize("key", [*FOUNDATIONS, None], ids=lambda key: str(key.kind) if key else "attachment")
+@pytest.mark.parametrize("is_restarted", [True, False])
+def test_nothing_is_withdrawn_for_what_cannot_be_read(key: ObjectKey | None, is_restarted: bool) -> None:
+    """Neither present nor gone: whether or not it was known before, the route stays as it is until it can be read."""
+    world = ready()
+    key = key or world.attachment().key
+    before = world.catalog.objects[key]
+    if is_restarted:
+        fresh = World(*(each for found, each in sorted(world.catalog.objects.items()) if found != key))  # type: ignore[arg-type]
+        fresh.catalog.update(Batch(unreadable={key: "spec: broken"}))
+        world = fresh
+    else:
+        world.catalog.update(Batch(unreadable={key: "spec: broken"}))
+    assert plan_route(world.view()).actions == ()
+    assert f"{key}: spec: broken" in str(world.view().unreadable)
+    assert route().key in world.catalog.update(Batch(objects={key: None})), "it is gone: now it counts"
+    if key.kind not in (Kind.ROUTE, Kind.ATTACHMENT):
+        assert plan_route(world.view()).actions != ()
+    world.catalog.update(Batch(objects={key: before}))  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("key", [pod("yy", "b").key, node("b").key, route("other").key, gateway("spare").key])
+def test_broken_object_stops_nobody_else(key: ObjectKey) -> None:
+    """Only what rests on it waits."""
+    world = ready()
+    world.catalog.update(Batch(unreadable={key: "spec: broken"}))
+    assert world.view().unreadable is None
+    world.put(pod("x", "a", ready=False))
+    world.settle()
+    assert holder(world) is None
+
+
+# ---------------------------------------------------------------- Gateways and classes
+def gateway_plan(world: World) -> object:
+    """The plan of the Gateway."""
+    view = world.catalog.view(gateway().key, world.now)
+    assert isinstance(view, GatewayView)
+    return plan_gateway(view)
+
+
+def test_attached_routes_follow_acceptance() -> None:
+    """The count is of accepted routes that the listener admits, and a change of either touches the Gateway."""
+    world = ready()
+    found = world.catalog.objects[gateway().key]
+    assert [each.attached_routes for each in found.status.listeners] == [1]  # type: ignore[attr-defined]
+    world.put(Namespace(attrs.evolve(world.view().facts.namespace.meta, labels={})))  # type: ignore[union-attr]
+    world.settle_all()
+    found = world.catalog.objects[gateway().key]
+    assert [each.attached_routes for each in found.status.listeners] == [0]  # type: ignore[attr-defined]
+
+
+def test_gateway_shows_addresses_as_their_type_wants_them() -> None:
+    """A range is no IPAddress, and an address no range."""
+    world = ready()
+    found = world.catalog.objects[gateway().key]
+    shown = [(each.type, each.value) for each in found.status.addresses]  # type: ignore[attr-defined]
+    assert shown == [("gke.networking.io/cidr", "203.0.113.0/28"), ("IPAddress", "2001:db8::9")]
+
+
+def test_gateway_and_class_that_are_gone_plan_nothing() -> None:
+    """A key outlives its object in the queue."""
+    world = World()
+    world.drop(gateway())
+    assert gateway_plan(world).actions == ()  # type: ignore[attr-defined]
+    view = world.catalog.view(ObjectKey(Kind.GATEWAY_CLASS, "", "nobody"), world.now)
+    assert isinstance(view, ClassView)
+    assert plan_class(view).actions == ()
+
+
+def test_status_of_a_gateway_touches_no_route() -> None:
+    """Our own report is no reason to plan all its routes again."""
+    world = ready()
+    found = world.catalog.objects[gateway().key]
+    changed = attrs.evolve(found, status=attrs.evolve(found.status, addresses=()))  # type: ignore[attr-defined, misc]
+    assert world.catalog.update(Batch(objects={found.key: changed})) == {gateway().key}  # type: ignore[attr-defined]
+    class_key = FOUNDATIONS[-1]
+    found = world.catalog.objects[class_key]
+    changed = attrs.evolve(found, conditions=())  # type: ignore[misc]
+    assert world.catalog.update(Batch(objects={class_key: changed})) == {class_key}
+
+
+def test_status_of_a_route_touches_the_gateway_only_when_acceptance_changes() -> None:
+    """A move that is reported is the route's own business."""
+    world = ready()
+    found = world.route()
+    quiet = attrs.evolve(found, status=attrs.evolve(found.status, pods=()))
+    assert world.catalog.update(Batch(objects={found.key: quiet})) == {found.key}
+    loud = attrs.evolve(found, status=attrs.evolve(found.status, conditions=()))
+    assert gateway().key in world.catalog.update(Batch(objects={found.key: loud}))
+
+
+def test_object_that_is_not_looked_at_is_kept_and_touches_nothing() -> None:
+    """A namespace without routes, a class without parameters, a Pod that no selector means."""
+    world = ready()
+    idle: list[ClusterObject] = [
+        Namespace(attrs.evolve(node("a").meta, name="idle")),
+        attrs.evolve(pod("idle", "b"), meta=attrs.evolve(pod("idle", "b").meta, labels={"app": "none"})),
+    ]
+    for each in idle:
+        assert world.catalog.update(Batch(objects={each.key: each})) == frozenset()

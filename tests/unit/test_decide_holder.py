@@ -1,0 +1,394 @@
+"""Which Pod holds, and what becomes of the one that held: each rule of the choice alone."""
+
+from ipaddress import ip_address, ip_network
+
+import attrs
+import pytest
+from world import World, holder, node, pod, route
+
+from persistip.decide.holder import is_delivering, mode_of, select_holder
+from persistip.decide.modes import BUILT_IN
+from persistip.model.attachment import How
+from persistip.model.keys import ObjectMeta
+from persistip.model.pod import Pod
+from persistip.model.route import GKEIPRoute
+
+FOUR = frozenset({4})
+ADDRESS = ip_network("203.0.113.9/32")
+
+
+def annotated(**annotations: str) -> GKEIPRoute:
+    """The route with annotations of ours."""
+    found = route()
+    named = {f"persistip.dev/{key}": value for key, value in annotations.items()}
+    return attrs.evolve(found, meta=attrs.evolve(found.meta, annotations=named))
+
+
+def terminating(found: Pod) -> Pod:
+    """The Pod while it is being deleted."""
+    return attrs.evolve(found, meta=attrs.evolve(found.meta, deleted_at=1.0))
+
+
+def relabelled(found: Pod) -> Pod:
+    """The Pod after an edit that takes it out of the selector."""
+    return attrs.evolve(found, meta=attrs.evolve(found.meta, labels={"app": "db"}))
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (pod("x", "a", ready=False), "is not Ready"),
+        (pod("x", "a", phase="Succeeded"), "is Succeeded"),
+        (pod("x", "a", phase="Failed"), "is Failed"),
+        (terminating(pod("x", "a")), "is terminating"),
+        (pod("x", "a", host_network=True), "uses the host network"),
+        (pod("x", "a", node_name=""), "is not scheduled"),
+        (pod("x", "z"), "is on a Node that does not exist"),
+        (pod("x", "a", ips=()), "has no IP of every family yet"),
+        (pod("x", "a", ips=(ip_address("fd00::1"),)), "has no IP of every family yet"),
+    ],
+)
+def test_pod_that_may_not_hold_is_counted_with_its_reason(found: Pod, why: str) -> None:
+    """Each kind of refusal is told apart, for the message."""
+    world = World()
+    world.put(found, route())
+    choice = select_holder(world.view(), FOUR)
+    assert (choice.pod, choice.matched, choice.refused) == (None, 1, ((why, 1),))
+
+
+def test_node_out_of_service_disqualifies() -> None:
+    """The administrator's word that a machine is off counts against its Pods at once."""
+    world = World()
+    world.put(attrs.evolve(node("a"), out_of_service=True), pod("x", "a"), route())
+    assert select_holder(world.view(), FOUR).refused == (("is on a Node that is out of service", 1),)
+
+
+def test_pod_of_another_label_is_not_counted() -> None:
+    """Only what the selector matches is spoken of."""
+    world = World()
+    world.put(relabelled(pod("x", "a")), route())
+    assert select_holder(world.view(), FOUR).matched == 0
+
+
+def test_exists_takes_a_pod_without_ip_only_when_no_other_is_there() -> None:
+    """A newer Pod that waits for its IP does not displace one that has it."""
+    world = World()
+    bare = pod("yy", "b", ips=(), ready=False)
+    world.put(pod("x", "a", age=50, ready=False), bare, route(reaction_mode="Exists"))
+    assert select_holder(world.view(), FOUR).pod.meta.name == "x"  # type: ignore[union-attr]
+    world.drop(pod("x", "a"))
+    choice = select_holder(world.view(), FOUR)
+    assert (choice.pod.meta.name, choice.awaits_ip) == ("yy", True)  # type: ignore[union-attr]
+
+
+def test_exists_needs_a_node() -> None:
+    """A Pod exists for us once it is scheduled."""
+    world = World()
+    world.put(pod("x", "a", node_name="", ready=False), route(reaction_mode="Exists"))
+    assert select_holder(world.view(), FOUR).refused == (("is not scheduled", 1),)
+
+
+def test_equal_ages_go_to_the_present_holder_else_to_the_smaller_name() -> None:
+    """Two controllers name the same Pod, and a tie moves nothing."""
+    world = World()
+    world.put(pod("yy", "b"), route())
+    world.settle()
+    world.put(pod("x", "a"))
+    assert select_holder(world.view(), FOUR).pod.meta.name == "yy"  # type: ignore[union-attr]
+    fresh = World()
+    fresh.put(pod("yy", "b"), pod("x", "a"), route())
+    assert select_holder(fresh.view(), FOUR).pod.meta.name == "x"  # type: ignore[union-attr]
+
+
+def test_prefer_wins_while_its_pod_is_eligible() -> None:
+    """The annotation beats age, and nothing when its Pod may not hold."""
+    world = World()
+    world.put(pod("x", "a", age=50), pod("yy", "b"), annotated(prefer="x"))
+    world.settle()
+    assert holder(world) == "x"
+    world.put(pod("x", "a", age=50, ready=False))
+    world.settle()
+    assert holder(world) == "yy"
+
+
+def test_failback_never_keeps_the_present_holder_while_it_is_eligible() -> None:
+    """A newer Pod waits until the holder is gone; prefer goes first."""
+    world = World()
+    world.put(pod("x", "a", age=50), annotated(failback="never"))
+    world.settle()
+    world.put(pod("yy", "b"))
+    world.settle()
+    assert holder(world) == "x"
+    world.put(annotated(failback="never", prefer="yy"))
+    world.settle()
+    assert holder(world) == "yy"
+    world.put(annotated(failback="never"), pod("yy", "b", ready=False))
+    world.settle()
+    assert holder(world) == "x"
+
+
+def test_hold_freezes_the_choice_whatever_becomes_of_readiness() -> None:
+    """The address stays with an unready Pod, and goes only with the Pod itself."""
+    world = World()
+    world.put(pod("x", "a", age=50), annotated(hold="true"))
+    world.settle()
+    world.put(pod("x", "a", age=50, ready=False), pod("yy", "b"))
+    world.settle()
+    assert holder(world) == "x"
+    world.put(pod("x", "a", age=50, phase="Failed"))
+    world.step()
+    assert holder(world) == "yy", "in one move, and not by way of nobody"
+
+
+def test_hold_chooses_where_nobody_holds_yet_and_false_is_no_hold() -> None:
+    """There is nothing to freeze before the first grant."""
+    world = World()
+    world.put(pod("x", "a", age=50), annotated(hold="true"))
+    world.settle()
+    assert holder(world) == "x"
+    world.put(annotated(hold="false"), pod("yy", "b"))
+    world.settle()
+    assert holder(world) == "yy"
+
+
+def test_hold_on_a_node_that_is_gone_withdraws() -> None:
+    """A frozen choice does not reach beyond the machine."""
+    world = World()
+    world.put(pod("x", "a"), annotated(hold="true"))
+    world.settle()
+    world.drop(node("a"))
+    world.settle()
+    assert holder(world) is None
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        relabelled(terminating(pod("x", "a"))),
+        terminating(pod("x", "a", ready=False)),
+        terminating(pod("x", "a", phase="Failed")),
+    ],
+    ids=["deselected", "unready", "finished"],
+)
+def test_terminating_holder_keeps_only_what_nothing_else_denies_it(end: Pod) -> None:
+    """Termination alone is forgiven, and only while the selector still means the Pod."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.settle()
+    world.put(terminating(pod("x", "a")))
+    world.settle()
+    assert holder(world) == "x"
+    world.put(end)
+    world.settle()
+    assert holder(world) is None
+
+
+def test_terminating_holder_loses_to_a_node_out_of_service() -> None:
+    """A machine that is off keeps no Pod, terminating or not."""
+    world = World()
+    world.put(terminating(pod("x", "a")), route())
+    assert select_holder(world.view(), FOUR).pod is None, "and it is never chosen anew"
+    world.put(pod("x", "a"))
+    world.settle()
+    world.put(terminating(pod("x", "a")), attrs.evolve(node("a"), out_of_service=True))
+    world.settle(agents=False)
+    assert holder(world) is None
+    assert world.attachment().spec.releasing == (), "the machine is off: nothing to wait for"
+
+
+def test_plugged_in_mode_judges_in_place_of_the_specs() -> None:
+    """The annotation names a mode that the process knows; one that it does not know is nobody's."""
+    found = annotated(**{"reaction-mode": "Exists"})
+    assert mode_of(found, BUILT_IN) is BUILT_IN["Exists"]
+    assert mode_of(annotated(**{"reaction-mode": "Warm"}), BUILT_IN) is None
+    world = World()
+    world.put(pod("x", "a"), route(reaction_mode="Sometimes"))
+    assert select_holder(world.view(), FOUR).pod is None
+    assert not is_delivering(world.view(), "pod-x", FOUR)
+
+
+def test_deselected_holder_is_released_now() -> None:
+    """A Pod that the selector no longer means can not use what still arrives."""
+    world = World()
+    world.put(pod("x", "a", age=50), route())
+    world.settle()
+    world.put(pod("yy", "b"), relabelled(pod("x", "a", age=50)))
+    world.step()
+    assert [entry.how for entry in world.attachment().spec.releasing] == [How.NOW]
+
+
+def test_after_ready_turns_to_now_when_its_pod_can_no_longer_use_it() -> None:
+    """Without waiting for the new holder, without a new epoch, and never back."""
+    world = World()
+    world.put(pod("x", "a", age=50), route())
+    world.settle()
+    world.put(pod("yy", "b"))
+    world.step()
+    epoch = world.attachment().spec.epoch
+    world.put(pod("x", "a", age=50, ready=False))
+    world.step()
+    assert [entry.how for entry in world.attachment().spec.releasing] == [How.NOW]
+    world.put(pod("x", "a", age=50))
+    world.step()
+    assert [entry.how for entry in world.attachment().spec.releasing] == [How.NOW]
+    assert world.attachment().spec.epoch == epoch
+
+
+def test_after_ready_turns_to_now_when_nobody_holds_any_more() -> None:
+    """A release that waits for a successor does not wait for none."""
+    world = World()
+    world.put(pod("x", "a", age=50), route())
+    world.settle()
+    world.put(pod("yy", "b"))
+    world.step()
+    world.put(terminating(pod("x", "a", age=50)))
+    assert world.step().actions == ()
+    world.drop(pod("yy", "b"))
+    world.step()
+    assert holder(world) is None
+    assert {entry.node_name for entry in world.attachment().spec.releasing} == {"a", "b"}
+    assert {entry.how for entry in world.attachment().spec.releasing} == {How.NOW}
+
+
+def test_terminating_ready_pod_goes_on_delivering() -> None:
+    """A Pod that shuts down in order still serves what arrives."""
+    world = World()
+    world.put(terminating(pod("x", "a")), route())
+    assert is_delivering(world.view(), "pod-x", FOUR)
+    world.put(terminating(pod("x", "a", ready=False)))
+    assert not is_delivering(world.view(), "pod-x", FOUR)
+    world.put(pod("x", "a", ips=()))
+    assert not is_delivering(world.view(), "pod-x", FOUR)
+    assert not is_delivering(world.view(), "nobody", FOUR)
+
+
+def test_damping_applies_after_a_time_without_any_holder() -> None:
+    """The Pod that lost it for want of readiness is damped although nobody followed at once."""
+    world = World()
+    world.put(pod("x", "a", age=50), route())
+    world.settle()
+    world.put(pod("x", "a", age=50, ready=False))
+    world.settle()
+    world.put(pod("yy", "b", age=60))
+    world.settle()
+    assert holder(world) == "yy"
+    world.put(pod("x", "a", age=50, ready_at=world.now))
+    world.settle()
+    assert holder(world) == "yy"
+
+
+def test_damped_pod_takes_back_at_once_from_nobody() -> None:
+    """Damping protects a Ready holder, not an address that nobody holds; then it is over."""
+    world = World()
+    world.put(pod("x", "a", age=50), route())
+    world.settle()
+    world.put(pod("x", "a", age=50, ready=False))
+    world.settle()
+    assert world.attachment().spec.damped is not None
+    world.put(pod("x", "a", age=50, ready_at=world.now))
+    world.settle()
+    assert holder(world) == "x"
+    assert world.attachment().spec.damped is None
+
+
+def test_damping_is_not_for_others_nor_for_what_ended_otherwise() -> None:
+    """A newer Pod that never lost it takes over at once; a deleted holder's successor was not unready."""
+    world = World()
+    world.put(pod("x", "a", age=50), pod("yy", "b", age=60), route())
+    world.settle()
+    world.put(pod("x", "a", age=50, ready=False))
+    world.settle()
+    world.put(pod("zzz", "c", age=1))
+    world.settle()
+    assert holder(world) == "zzz"
+    world.put(terminating(pod("zzz", "c", age=1)))
+    world.settle()
+    assert holder(world) == "yy"
+    assert world.attachment().spec.damped.pod_uid == "pod-x"  # type: ignore[union-attr]
+
+
+def test_dropped_address_that_is_claimed_again_keeps_its_release_until_granted() -> None:
+    """While the claim is pending nobody holds it: the node's confirmation is still due."""
+    world = World()
+    world.put(pod("x", "a"), route("web", "203.0.113.8", "203.0.113.9"))
+    world.settle()
+    world.put(route("web", "203.0.113.8"))
+    world.step()
+    assert [entry.prefixes for entry in world.attachment().spec.releasing] == [(ADDRESS,)]
+    world.put(route("web", "203.0.113.8", "203.0.113.9"))
+    world.step()
+    spec = world.attachment().spec
+    assert [address.pending for address in spec.addresses] == [False, True]
+    assert [entry.prefixes for entry in spec.releasing] == [(ADDRESS,)]
+    world.step()
+    spec = world.attachment().spec
+    assert ADDRESS in spec.held_prefixes
+    assert spec.releasing == ()
+
+
+def test_pending_address_is_not_ready() -> None:
+    """Ready speaks of every address of the route: one that is not granted yet is not delivered."""
+    world = World()
+    world.put(pod("x", "a"), route("web", "203.0.113.9"))
+    world.settle()
+    edited = route("web", "203.0.113.9", "203.0.113.8")
+    world.put(attrs.evolve(edited, meta=attrs.evolve(edited.meta, generation=2), status=world.route().status))
+    world.step()
+    world.confirm()
+    assert world.condition("Ready") == ("False", "Programming")
+    world.settle()
+    assert world.condition("Ready") == ("True", "Ready")
+
+
+def test_labels_of_others_on_an_attachment_stay() -> None:
+    """A write takes away node labels of ours and nothing else."""
+    world = World()
+    world.put(pod("x", "a", age=50), route())
+    world.settle()
+    present = world.attachment()
+    labels = {**present.meta.labels, "example.com/mine": "yes"}
+    world.put(attrs.evolve(present, meta=attrs.evolve(present.meta, labels=labels)))
+    world.put(pod("yy", "b"))
+    world.settle()
+    assert world.attachment().meta.labels["example.com/mine"] == "yes"
+    assert len(world.attachment().meta.labels) == 2
+
+
+def test_attachment_that_a_user_deletes_is_drained_and_made_anew() -> None:
+    """The finalizer holds it until the node has let go."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.settle()
+    present = world.attachment()
+    world.put(attrs.evolve(present, meta=attrs.evolve(present.meta, deleted_at=world.now)))
+    world.settle(agents=False)
+    assert world.attachment().spec.addresses == ()
+    assert world.condition("DPV2Ready") == ("False", "AwaitingRelease")
+    world.settle()
+    assert world.attachment().meta.uid != present.meta.uid
+    assert world.condition("Ready") == ("True", "Ready")
+
+
+def test_foreign_finalizer_is_left_to_its_owner() -> None:
+    """We take our own finalizer away, wait, and write no more."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.settle()
+    present = world.attachment()
+    finalizers = (*present.meta.finalizers, "example.com/mine")
+    world.put(attrs.evolve(present, meta=attrs.evolve(present.meta, finalizers=finalizers)))
+    world.drop(route())
+    world.settle()
+    assert world.attachment().meta.finalizers == ("example.com/mine",)
+
+
+def test_attachment_of_another_name_decides_nothing() -> None:
+    """One route has one attachment, the one of its name: any other only stands in the way of its addresses."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.settle()
+    rogue = attrs.evolve(world.attachment(), meta=ObjectMeta(name="a-rogue", uid="rogue"))
+    world.put(rogue)
+    assert world.attachment().meta.uid != "rogue"
+    world.settle()
+    assert world.condition("Ready") == ("True", "Ready")
