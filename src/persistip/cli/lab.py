@@ -1,0 +1,227 @@
+"""
+`persistip lab`: a whole cluster on this machine, and what becomes of its addresses.
+
+In: flags and the user's manifests.  Out: the story on the terminal, or its result as JSON.  Exit status 0 when
+everything went as promised, 1 when something did not, 2 for input of which nothing can be used and for a machine that
+cannot do it, 130 after Ctrl-C.
+
+    persistip lab ──(real packets)──> sandbox ── this very program again ──> story ──> report
+                  └─(simulated packets)────────────────────────────────────> story ──> report
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import attrs
+from cyclopts import App, Parameter
+
+from persistip.lab import sandbox
+from persistip.lab.options import DatapathName, LabOptions
+from persistip.lab.results import LabResult, to_json
+from persistip.wire.files import Fault, Manifest, find_doubts, read_files
+
+EXIT_OK, EXIT_BROKEN, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+EXAMPLE = Path(sandbox.__file__).parent / "examples"
+"""The manifests of a run without files of the user's."""
+
+_SOURCES = Path(sandbox.__file__).resolve().parents[2]
+_MEMORY_HINT = "Without it the lab still runs, on simulated packets: persistip lab --datapath memory"
+
+app = App(name="lab", help="Run a whole cluster on this machine and watch an address move.")
+
+
+@attrs.frozen
+class Input:
+    """The manifests that can be used, every fault, and what is left out of the run because of one."""
+
+    manifests: tuple[Manifest, ...]
+    faults: tuple[Fault, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def is_usable(self) -> bool:
+        """Without a route there is no address to watch."""
+        return any(manifest.kind == "GKEIPRoute" for manifest in self.manifests)
+
+
+@app.default
+def lab(
+    *,
+    file: Annotated[list[Path] | None, Parameter(name=("--file", "-f"), consume_multiple=True, negative="")] = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    keep: Annotated[bool, Parameter(negative="")] = False,
+    seed: int = 0,
+    without_agents: Annotated[bool, Parameter(negative="")] = False,
+    datapath: DatapathName = "linux",
+    event: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
+    print_example: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """
+    Build a cluster of three nodes on this machine, let addresses move in it, and say what a client outside saw.
+
+    Nodes and Pods are network namespaces that vanish at the end; no root is needed where the kernel lets users make
+    them.
+
+    Parameters
+    ----------
+    file
+        Manifests, or folders of them, to use in place of the example.
+    as_json
+        Print the result as one JSON document, and nothing else, on standard output.
+    keep
+        After the last event let the cluster run, with a prompt.
+    seed
+        Which of several equal choices are made.
+    without_agents
+        Switch the agents off: nobody programs the nodes, and the run must fail.
+    datapath
+        linux: real packets. memory: simulated ones, which any machine can do.
+    event
+        Only these events, by name; default all that the manifests allow.
+    print_example
+        Print the example's manifests and do nothing else.
+    """
+    if print_example:
+        print(example_text(), end="")
+        sys.exit(EXIT_OK)
+    options = LabOptions(
+        datapath=datapath, seed=seed, with_agents=not without_agents, keep=keep, events=tuple(event or ())
+    )
+    try:
+        sys.exit(_run(options, tuple(file or ()), as_json))
+    except KeyboardInterrupt:
+        print("persistip lab: interrupted; everything it made is gone", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def example_text() -> str:
+    """The example's files as one, each under its name."""
+    parts = [f"# ---------- {path.name}\n{path.read_text()}" for path in sorted(EXAMPLE.glob("*.yaml"))]
+    return "---\n".join(parts)
+
+
+def read_input(files: Sequence[Path]) -> Input:
+    """
+    Read manifests as a whole cluster: what is wrong is left out, and the rest used.
+
+    A route that the controller could only refuse is left out too: it would never be Ready, and a run in which
+    something is not Ready has failed.
+    """
+    found = read_files(files or (EXAMPLE,))
+    doubts = find_doubts(found)
+    doubtful = {doubt.subject for doubt in doubts}
+    refused = {each.subject for each in found.objects if each.kind == "GKEIPRoute" and each.subject in doubtful}
+    faulty = [fault.subject or f"document {fault.document} of {fault.file}" for fault in found.faults]
+    return Input(
+        manifests=tuple(each for each in found.objects if each.subject not in refused),
+        faults=(*found.faults, *doubts),
+        left_out=tuple(dict.fromkeys((*faulty, *sorted(refused)))),
+    )
+
+
+def _run(options: LabOptions, files: Sequence[Path], as_json: bool) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a letter shows a question mark; it must not end the lab.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    given = read_input(files)
+    if unknown := _unknown_events(options):
+        return _refuse(unknown)
+    if not given.is_usable:
+        _tell_faults(given)
+        return _refuse("nothing is left to run: no usable GKEIPRoute. `persistip lab --print-example` shows one.")
+    if options.datapath == "linux" and sandbox.current() is None:
+        return _enter_sandbox(options, files, as_json)
+    _tell_faults(given)
+    return _run_story(options, given.manifests, as_json)
+
+
+def _unknown_events(options: LabOptions) -> str | None:
+    from persistip.lab.events import EVENTS  # noqa: PLC0415 - `--help` need not load the lab
+
+    known = tuple(dict.fromkeys(name for name, _ in EVENTS))
+    unknown = [name for name in options.events if name not in known]
+    return f"no event {', '.join(unknown)}; there are {', '.join(known)}" if unknown else None
+
+
+def _tell_faults(given: Input) -> None:
+    if not given.faults:
+        return
+    for fault in given.faults:
+        print(fault, file=sys.stderr)
+    if given.left_out and given.is_usable:
+        print(f"Left out of the run: {', '.join(given.left_out)}. The rest is used.", file=sys.stderr)
+
+
+def _refuse(message: str) -> int:
+    print(f"persistip lab: {message}", file=sys.stderr)
+    return EXIT_UNUSABLE
+
+
+def _enter_sandbox(options: LabOptions, files: Sequence[Path], as_json: bool) -> int:
+    """Run this very command in namespaces of its own, whose end takes everything in them along."""
+    if sys.platform != "linux":
+        return _refuse(f"real packets need Linux namespaces, and this is {sys.platform}.\n{_MEMORY_HINT}")
+    if importlib.util.find_spec("pyroute2") is None:
+        return _refuse(f"real packets need pyroute2: pip install 'persistip[lab]'\n{_MEMORY_HINT}")
+    program = [sys.executable, "-P", "-c", "from persistip.cli.lab import app; app()"]
+    path = os.pathsep.join(part for part in (str(_SOURCES), os.environ.get("PYTHONPATH")) if part)
+    try:
+        return sandbox.run([*program, *_arguments(options, files, as_json)], {**os.environ, "PYTHONPATH": path})
+    except sandbox.SandboxUnavailableError as error:
+        return _refuse(str(error))
+
+
+def _arguments(options: LabOptions, files: Sequence[Path], as_json: bool) -> list[str]:
+    """The command line that says the same."""
+    flags = {"--json": as_json, "--keep": options.keep, "--without-agents": not options.with_agents}
+    arguments = ["--datapath", options.datapath, f"--seed={options.seed}"]
+    arguments += [flag for flag, is_set in flags.items() if is_set]
+    arguments += [f"--event={name}" for name in options.events]
+    return arguments + [f"--file={path}" for path in files]
+
+
+def _run_story(options: LabOptions, manifests: Sequence[Manifest], as_json: bool) -> int:
+    # The sandbox is entered by a process that has loaded none of this.
+    from persistip.lab.promises import make_promises  # noqa: PLC0415
+    from persistip.lab.report import Report, make_console, make_quiet_console  # noqa: PLC0415
+    from persistip.lab.story import run  # noqa: PLC0415
+
+    if not as_json:
+        console = make_console(sys.stdout)
+    else:
+        console = make_console(sys.stderr) if sys.stderr.isatty() else make_quiet_console()
+    report = Report(console, options)
+    report.begin()
+    try:
+        result = run(options, manifests, report, make_promises())
+    except _refusals(options) as error:
+        return _refuse(f"the kernel refuses what the lab needs: {error}\n{_MEMORY_HINT}")
+    finally:
+        report.close()
+    report.finish(result)
+    if as_json:
+        _print_json(result)
+    return EXIT_OK if result.is_ok else EXIT_BROKEN
+
+
+def _refusals(options: LabOptions) -> tuple[type[Exception], ...]:
+    """What means that this machine cannot do it."""
+    if options.datapath == "memory":
+        return ()
+    from persistip.lab.fabric import FabricError  # noqa: PLC0415 - loads pyroute2
+
+    return (FabricError, PermissionError)
+
+
+def _print_json(result: LabResult) -> None:
+    json.dump(to_json(result), sys.stdout, indent=2, ensure_ascii=False)
+    print()

@@ -1,0 +1,409 @@
+"""
+What does a person see of a run?
+
+In: what the story tells an Observer, in the end the LabResult.  Out: lines on a console, at most WIDTH columns wide;
+where the console is no terminal, the same without colours and without a line that moves.
+Everything is written for somebody who sees the project for the first time: sentences before figures, and each figure
+with its unit.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
+
+from persistip.lab.observer import RunningLab
+from persistip.lab.options import LabOptions
+from persistip.lab.prompt import run_prompt
+from persistip.lab.results import Conditions, EventResult, Flow, LabResult, Place, PromiseResult, RouteResult, is_move
+
+WIDTH = 100
+SHORT_MS = 50.0
+"""A silence up to this is what a move may cost; shown in green."""
+
+TITLES = {
+    "pod-deleted": "A Pod is deleted",
+    "process-killed": "The process of a Pod is killed",
+    "pod-unready": "A Pod turns unready",
+    "pod-ready": "A Pod is ready again",
+    "rolling-update": "A rolling update",
+    "node-cordoned": "A node is cordoned",
+    "node-drained": "A node is drained",
+    "agent-killed": "An agent is killed with -9 and started again",
+    "namespace-unlabelled": "A namespace loses its label",
+    "namespace-labelled": "The namespace has its label again",
+    "address-conflict": "A second route claims an address",
+}
+PROMISES = {
+    "P1": "An address has one holder at a time, and is never programmed for two routes.",
+    "P2": "No address is programmed outside its pool, its namespace, or for a Pod nobody chose.",
+    "P3": "The cluster comes to rest where the rules say, and then nothing more is written.",
+    "P4": "An agent that is killed loses nothing, leaves nothing behind, touches nothing of others.",
+    "P5": "Ready means it: the holder answers at its address, and its answers get out.",
+    "P6": "The same objects give the same holder, in whatever order they arrive.",
+    "P7": "One broken object affects no other.",
+}
+_NEXT = (
+    "Next: `persistip lab --keep` to look around in it, `persistip lab --print-example` for the manifests of this run, "
+    "`persistip lab -f FILE` for yours."
+)
+_KINDS = (
+    "planned: a Pod that is alive hands over to a newer one",
+    "unplanned: the holder fails or goes before another is there",
+    "nobody should take over",
+)
+
+
+class Report:
+    """The Observer that prints; `finish` prints the end, `close` lets go of the terminal."""
+
+    def __init__(self, console: Console, options: LabOptions) -> None:
+        self._console = console
+        self._options = options
+        self._status: Status | None = None
+        self._events = 0
+        self._are_routes_shown = False
+
+    def begin(self) -> None:
+        """Say what this is, before anything is built."""
+        packets = {
+            "linux": "real packets on this machine's kernel, in network namespaces that vanish at the end",
+            "memory": "simulated packets and simulated time: no kernel is touched",
+        }[self._options.datapath]
+        self._print(Text.assemble(("persistip lab", "bold"), f"  {packets}"))
+        if not self._options.with_agents:
+            self._print(Text("Without agents: nobody programs the nodes, so this run is meant to fail.", "yellow"))
+        self._print()
+
+    # ------------------------------------------------------------ as it happens
+
+    def stage(self, text: str) -> None:
+        """A step of the way up or down."""
+        self._print(Text.assemble(("  · ", "dim"), text))
+        self._wait("")
+
+    def routes(self, routes: tuple[RouteResult, ...]) -> None:
+        """The whole table the first time; later the events tell what changed."""
+        if self._are_routes_shown:
+            return
+        self._are_routes_shown = True
+        self._print()
+        self._print(Text("Who holds what", "bold"))
+        self._print(Padding(route_table(routes), (0, 0, 0, 2)))
+
+    def event_begins(self, name: str, sentence: str) -> None:
+        """What is done, before it is."""
+        self._events += 1
+        self._print()
+        title = TITLES.get(name, name.replace("-", " "))
+        self._print(Text.assemble((f"{self._events:>2}  {title}", "bold"), (f"  {name}", "dim")))
+        self._print(_indented(sentence, 4, "cyan"))
+        self._wait("the client outside is measuring")
+
+    def event_ends(self, result: EventResult) -> None:
+        """What the client outside saw of it."""
+        for line in event_lines(result):
+            self._print(line)
+
+    async def prompt(self, lab: RunningLab) -> None:
+        """Take commands until the user has enough."""
+        self.close()
+        self._print()
+        await run_prompt(lab, self._console)
+
+    # ------------------------------------------------------------ the end
+
+    def finish(self, result: LabResult) -> None:
+        """The table of all events, what they mean, which promises held, and what to do next."""
+        self.close()
+        if result.events:
+            self._print()
+            self._print(Text("All events", "bold"))
+            self._print(Padding(event_table(result.events), (0, 0, 0, 2)))
+            self._print()
+            for sentence in summary_sentences(result):
+                self._print(_indented(sentence, 2))
+        not_ready = [route for route in result.routes if not _is_ready(route)]
+        if not_ready:
+            self._print()
+            self._print(Text("Not Ready at the end", "bold"))
+            self._print(Padding(route_table(not_ready), (0, 0, 0, 2)))
+        if result.promises:
+            self._print()
+            self._print(Text("What was promised, and looked at all the time", "bold"))
+            for name, promise in result.promises.items():
+                self._print_promise(name, promise)
+        self._print_verdict(result)
+
+    def _print_promise(self, name: str, promise: PromiseResult) -> None:
+        mark, style = ("ok  ", "green") if promise.held else ("FAIL", "bold red")
+        if promise.held and not promise.checks:
+            mark, style = "--  ", "dim"
+        checks = f"{promise.checks:,} checks" if promise.checks else "no occasion"
+        self._print(Text.assemble((f"  {mark} {name}  ", style), PROMISES.get(name, ""), (f"  {checks}", "dim")))
+        for sentence in promise.seen:
+            self._print(_indented(sentence, 11, "red"))
+
+    def _print_verdict(self, result: LabResult) -> None:
+        self._print()
+        if result.is_ok:
+            self._print(Text("Everything went as promised.", "bold green"))
+        else:
+            broken = [name for name, promise in result.promises.items() if not promise.held]
+            count = len(result.failures) + len(broken)
+            what = f"; broken: {', '.join(broken)}" if broken else ""
+            self._print(Text(f"{count} {'thing' if count == 1 else 'things'} went wrong{what}.", "bold red"))
+        for failure in result.failures:
+            first, *tail = failure.splitlines() or [""]
+            self._print(_indented(first, 2, "red"))
+            # What follows the sentence is the end of a process's log: kept as it is.
+            for line in tail:
+                self._print(_indented(line, 4, "dim"))
+        if result.is_ok and not self._options.keep:
+            self._print(_indented(_NEXT, 0, "dim"))
+
+    def close(self) -> None:
+        """Stop the line that moves, so that the terminal is as it was."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def _print(self, what: Text | Table | Padding | str = "") -> None:
+        self._console.print(what)
+
+    def _wait(self, text: str) -> None:
+        """A line that moves while nothing else does; only on a terminal, and slowly: the machine is being measured."""
+        self.close()
+        if text and self._console.is_terminal:
+            self._status = self._console.status(Text(text, "dim"), refresh_per_second=4)
+            self._status.start()
+
+
+def make_console(file: TextIO) -> Console:
+    """A console for *file*, not wider than WIDTH, to which every text is plain text."""
+    width = None if file.isatty() else WIDTH
+    console = Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+    console.width = min(console.width, WIDTH)
+    return console
+
+
+def make_quiet_console() -> Console:
+    """A console that nobody reads."""
+    return Console(width=WIDTH, quiet=True)
+
+
+# ---------------------------------------------------------------- words
+
+
+def route_table(routes: Sequence[RouteResult]) -> Table:
+    """One line for each address: who holds it, where, and whether packets flow."""
+    table = _table("ADDRESS", "ROUTE", "HELD BY", "NODE", "READY")
+    for route in routes:
+        for address in route.addresses:
+            place = route.place
+            table.add_row(
+                Text(_bare(address), "bold"),
+                route.route,
+                place.pod if place else Text("nobody", "yellow"),
+                place.node if place else "",
+                _ready_cell(route.conditions),
+            )
+    return table
+
+
+def _ready_cell(conditions: Conditions) -> Text:
+    status, reason = conditions.get("Ready", ("Unknown", "no status yet"))
+    return Text("True", "green") if status == "True" else Text(f"{status}: {reason}", "yellow")
+
+
+def _is_ready(route: RouteResult) -> bool:
+    return route.conditions.get("Ready", ("", ""))[0] == "True"
+
+
+def event_lines(event: EventResult) -> Iterable[Text]:
+    """What one event did to one address: holder, both directions, TCP, conditions."""
+    kind = "planned" if event.planned and is_move(event) else ""
+    yield Text.assemble(
+        "    ", (_bare(event.address), "bold"), f"  {_way(event)}", (f"  {kind}" if kind else "", "green")
+    )
+    if event.target is not None or event.source is not None:
+        for direction, flow in (("in ", event.ingress), ("out", event.egress)):
+            yield Text.assemble(f"      {direction}  ", *_flow_words(flow, is_expected=event.target is None))
+    others = [_TCP_WORDS.get(event.tcp, event.tcp)]
+    if event.reaction_ms is not None and is_move(event):
+        others.append(f"the new holder answered {event.reaction_ms:,.1f} ms after its Pod changed")
+    words = "; ".join(word for word in others if word)
+    if words:
+        yield _indented(words, 6)
+    yield _indented(_conditions_words(event.conditions_before, event.conditions_after), 6)
+
+
+_TCP_WORDS = {
+    "kept": "the TCP connection that was open lives on",
+    "reset": "the TCP connection that was open was reset",
+    "none": "the TCP connection that was open got no answer",
+}
+
+
+def _way(event: EventResult) -> str:
+    source, target = event.source, event.target
+    if source is not None and source == target:
+        return f"stays with {_place(source)}"
+    if source is None and target is None:
+        return "held by nobody"
+    return f"{_place(source)} -> {_place(target)}"
+
+
+def _place(place: Place | None) -> str:
+    return f"{place.pod} on {place.node}" if place is not None else "nobody"
+
+
+def _flow_words(flow: Flow, *, is_expected: bool) -> Iterable[tuple[str, str]]:
+    """Silence and loss; *is_expected*: nobody holds the address, so silence is right."""
+    if not flow.sent:
+        yield "nothing was sent", "dim"
+        return
+    if is_expected:
+        yield f"silent, as it should be ({flow.lost:,} of {flow.sent:,} packets not answered)", "dim"
+        return
+    if not flow.lost and flow.blackout_ms < 1:
+        yield f"no packet of {flow.sent:,} lost, no silence ({flow.blackout_ms:.1f} ms)", "green"
+        return
+    style = "green" if flow.blackout_ms <= SHORT_MS else "yellow"
+    yield f"silent for {flow.blackout_ms:,.1f} ms, {flow.lost:,} of {flow.sent:,} packets lost", style
+
+
+def _conditions_words(before: Conditions, after: Conditions) -> str:
+    """Only what changed, or that nothing did."""
+    changed = []
+    for type_ in sorted(before.keys() | after.keys(), key=_condition_order):
+        old, new = before.get(type_), after.get(type_)
+        if old != new:
+            changed.append(f"{type_} {_said(old)} -> {_said(new)}")
+    if changed:
+        return "conditions: " + ", ".join(changed)
+    ready = after.get("Ready")
+    return f"conditions: as before, Ready {_said(ready)}" if ready else "conditions: none"
+
+
+def _condition_order(type_: str) -> tuple[int, str]:
+    order = ("Accepted", "GCPReady", "DPV2Ready", "Ready")
+    return (order.index(type_) if type_ in order else len(order)), type_
+
+
+def _said(condition: tuple[str, str] | None) -> str:
+    if condition is None:
+        return "absent"
+    status, reason = condition
+    return status if status == "True" else f"{status} ({reason})"
+
+
+def event_table(events: Sequence[EventResult]) -> Table:
+    """All events, by what kind of change they were."""
+    table = _table("EVENT", "ADDRESS", "FROM -> TO", "SILENT ms in/out", "LOST in/out", "AFTER ms", "TCP")
+    for number in (3, 4, 5):
+        table.columns[number].justify = "right"
+    for kind, title in enumerate(_KINDS):
+        chosen = [event for event in events if _kind(event) == kind]
+        if not chosen:
+            continue
+        table.add_section()
+        table.add_row(Text(title.partition(":")[0], "bold"))
+        for event in chosen:
+            table.add_row(*_event_cells(event))
+    return table
+
+
+def _kind(event: EventResult) -> int:
+    if not is_move(event):
+        return 2
+    return 0 if event.planned else 1
+
+
+def _event_cells(event: EventResult) -> Iterable[Text | str]:
+    worst = max(event.ingress.blackout_ms, event.egress.blackout_ms)
+    is_silent = event.target is None
+    yield event.name
+    yield _bare(event.address)
+    yield _short_way(event)
+    if is_silent:
+        yield from (Text("silent", "dim"), Text("all", "dim"))
+    else:
+        style = "green" if worst <= SHORT_MS else "yellow"
+        yield Text(f"{event.ingress.blackout_ms:,.1f} / {event.egress.blackout_ms:,.1f}", style)
+        yield f"{event.ingress.lost:,} / {event.egress.lost:,}"
+    yield f"{event.reaction_ms:,.1f}" if event.reaction_ms is not None and is_move(event) else ""
+    yield event.tcp
+
+
+def _short_way(event: EventResult) -> str:
+    """By node: the Pods were named when it happened."""
+    source, target = event.source, event.target
+    if source is not None and source == target:
+        return f"stays on {source.node}"
+    if source is not None and target is not None and source.node == target.node:
+        return f"within {source.node}"
+    return f"{source.node if source else 'nobody'} -> {target.node if target else 'nobody'}"
+
+
+def summary_sentences(result: LabResult) -> Iterable[str]:
+    """What the table means, for a reader who knows none of its words."""
+    moves = [event for event in result.events if is_move(event)]
+    planned = [event for event in moves if event.planned]
+    unplanned = [event for event in moves if not event.planned]
+    if planned:
+        lost = sum(event.ingress.lost + event.egress.lost for event in planned)
+        sent = sum(event.ingress.sent + event.egress.sent for event in planned)
+        yield (
+            f"Planned ({_times(planned)}): while a Pod that is alive handed its address over, the client outside lost "
+            f"{lost:,} of {sent:,} packets; the longest silence was {max(map(_worst, planned)):,.1f} ms."
+        )
+    if unplanned:
+        silences = [_worst(event) for event in unplanned]
+        yield (
+            f"Unplanned ({_times(unplanned)}): from the last packet of the holder that was lost to the first of its "
+            f"successor, {statistics.median(silences):,.1f} ms in the middle case and {max(silences):,.1f} ms in the "
+            "worst. Most of it is the time until a successor is there, or ready."
+        )
+    stays = [event for event in result.events if event.source is not None and event.source == event.target]
+    if stays:
+        lost = sum(event.ingress.lost + event.egress.lost for event in stays)
+        yield f"Without a move ({_times(stays)}): {lost:,} packets lost."
+
+
+def _worst(event: EventResult) -> float:
+    return max(event.ingress.blackout_ms, event.egress.blackout_ms)
+
+
+def _times(events: Sequence[EventResult]) -> str:
+    return "once" if len(events) == 1 else f"{len(events)} times"
+
+
+def _bare(address: str) -> str:
+    """An address as people write it, without the length of a single one."""
+    host, _, length = address.partition("/")
+    return host if length in ("", "32", "128") else address
+
+
+def _indented(text: str, columns: int, style: str = "") -> Text:
+    """A paragraph whose following lines begin where its first does, folded here so that both kinds of console agree."""
+    plain = Text(text, style)
+    lines = plain.wrap(_RULER, max(20, WIDTH - columns))
+    return Text("\n").join(Text(" " * columns).append_text(line) for line in lines)
+
+
+_RULER = Console(width=WIDTH, quiet=True)
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for header in headers:
+        table.add_column(header, overflow="fold", no_wrap=header == "ADDRESS")
+    return table
