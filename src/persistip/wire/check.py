@@ -44,12 +44,12 @@ def show_path(path: Path) -> str:
     return shown
 
 
-def closest(word: str, known: Collection[str]) -> str | None:
+def closest(word: str, known: Collection[str], *, likeness: float = 0.6) -> str | None:
     """The known word that was probably meant: the same but for case and separators, else the most alike."""
     folded = {_fold(each): each for each in known}
     if _fold(word) in folded:
         return folded[_fold(word)]
-    alike = difflib.get_close_matches(_fold(word), folded, n=1)
+    alike = difflib.get_close_matches(_fold(word), folded, n=1, cutoff=likeness)
     return folded[alike[0]] if alike else None
 
 

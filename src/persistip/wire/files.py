@@ -2,13 +2,14 @@
 What do a user's manifest files ask for?
 
 In: YAML or JSON files, as for ``kubectl apply -f``.  Out: the objects that can be used, and every fault with file,
-line, object, field path and fix. A fault costs its own object and nothing else.
+line, object, field path and fix. A fault costs its own object and nothing else. A reader that has use for some kinds
+only says so, and is told what else there was.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -17,12 +18,12 @@ import msgspec
 
 from persistip.model.address import Malformed, parse_prefix
 from persistip.model.gateway import Gateway
-from persistip.model.keys import Kind
+from persistip.model.keys import Kind, ObjectKey
 from persistip.model.route import GATEWAY_GROUP, GKEIPRoute
 from persistip.strategies import ClusterObject
 from persistip.wire import structs
 from persistip.wire.check import Path, check_object, closest, show_path
-from persistip.wire.decode import Unreadable, selector_to_model, to_model
+from persistip.wire.decode import Unreadable, key_of, selector_to_model, to_model
 from persistip.wire.documents import Document, TextFault, parse_documents
 from persistip.wire.kinds import RESOURCES
 
@@ -41,12 +42,18 @@ _STRUCTS: dict[str, type[structs.Wire]] = {
 }
 _WORKLOADS = frozenset({"StatefulSet", "Deployment"})
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+# So alike that it is a slip and no other kind: "GKEIPRout" is, "HTTPRoute" is not.
+_SLIP = 0.85
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
 @attrs.frozen(kw_only=True)
 class Fault:
-    """What is wrong, where, and how to mend it; ``line``, ``document`` 0 and ``subject`` empty where there is none."""
+    """
+    What is wrong, where, and how to mend it; ``line``, ``document`` 0 and ``subject`` empty where there is none.
+
+    ``key`` is the object that is lost by it, where its kind and name could be told and decisions look at the kind.
+    """
 
     file: str
     line: int = 0
@@ -55,6 +62,7 @@ class Fault:
     subject: str = ""
     path: str = ""
     message: str
+    key: ObjectKey | None = None
 
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
@@ -98,20 +106,34 @@ class Manifest:
 
 
 @attrs.frozen
+class Other:
+    """An object of a kind that the reader has no use for, by whoever defines such a kind."""
+
+    kind: str
+
+
+_Found = Manifest | Fault | Other
+
+
+@attrs.frozen
 class Manifests:
-    """All that could be read, in the order of the files, and all that is wrong."""
+    """All that could be read, in the order of the files, all that is wrong, and the kinds that were not asked for."""
 
     objects: tuple[Manifest, ...]
     faults: tuple[Fault, ...]
+    others: tuple[Other, ...] = ()
 
 
-def read_files(paths: Iterable[FilePath | str], *, namespace: str = "default") -> Manifests:
+def read_files(
+    paths: Iterable[FilePath | str], *, namespace: str = "default", kinds: Collection[str] | None = None
+) -> Manifests:
     """
     Read files, and the ``.yaml``, ``.yml`` and ``.json`` files of directories.
 
-    *namespace* is for objects that name none. A file that cannot be read is a fault like any other.
+    *namespace* is for objects that name none. *kinds*: the only ones to look at; None: all that are known, and an
+    unknown one is a fault. A file that cannot be read is a fault like any other.
     """
-    found: list[Manifest | Fault] = []
+    found: list[_Found] = []
     for path in paths:
         for file in _files_of(FilePath(path)):
             try:
@@ -121,13 +143,23 @@ def read_files(paths: Iterable[FilePath | str], *, namespace: str = "default") -
             except UnicodeDecodeError as error:
                 found.append(Fault(file=str(file), message=f"is no UTF-8 text (byte {error.start}); save it as UTF-8"))
             else:
-                found += _read(text, str(file), namespace)
+                found += _read(text, str(file), namespace, kinds)
     return _without_duplicates(found)
 
 
-def read_text(text: str, *, file: str = "-", namespace: str = "default") -> Manifests:
+def read_text(
+    text: str, *, file: str = "-", namespace: str = "default", kinds: Collection[str] | None = None
+) -> Manifests:
     """Read one text; *file* is what faults call it."""
-    return _without_duplicates(_read(text, file, namespace))
+    return _without_duplicates(_read(text, file, namespace, kinds))
+
+
+def join_manifests(parts: Iterable[Manifests]) -> Manifests:
+    """Several readings as one, in their order: an object that stands in two of them is a fault as in one file."""
+    found: list[_Found] = []
+    for part in parts:
+        found += [*part.objects, *part.faults, *part.others]
+    return _without_duplicates(found)
 
 
 def find_doubts(manifests: Manifests) -> tuple[Fault, ...]:
@@ -163,22 +195,26 @@ def _files_of(path: FilePath) -> Iterable[FilePath]:
     return (path,)
 
 
-def _without_duplicates(found: Iterable[Manifest | Fault]) -> Manifests:
+def _without_duplicates(found: Iterable[_Found]) -> Manifests:
     objects: dict[tuple[str, str, str], Manifest] = {}
     faults: list[Fault] = []
+    others: list[Other] = []
     for each in found:
         if isinstance(each, Fault):
             faults.append(each)
+            continue
+        if isinstance(each, Other):
+            others.append(each)
             continue
         first = objects.setdefault((each.kind, each.namespace, each.name), each)
         if first is not each:
             where = f"{first.file}:{first.lines.get((), 0)}"
             faults.append(each.fault((), f"is defined twice, first at {where}, which is used; remove one"))
-    return Manifests(tuple(objects.values()), tuple(faults))
+    return Manifests(tuple(objects.values()), tuple(faults), tuple(others))
 
 
-def _read(text: str, file: str, namespace: str) -> list[Manifest | Fault]:
-    found: list[Manifest | Fault] = []
+def _read(text: str, file: str, namespace: str, kinds: Collection[str] | None) -> list[_Found]:
+    found: list[_Found] = []
     for parsed in parse_documents(text):
         if isinstance(parsed, TextFault):
             found.append(
@@ -193,6 +229,9 @@ def _read(text: str, file: str, namespace: str) -> list[Manifest | Fault]:
             )
         else:
             for value, path in _flattened(parsed.value, ()):
+                if kinds is not None and (other := _other(value, kinds)) is not None:
+                    found.append(other)
+                    continue
                 found += _Object(parsed, value, path, file, namespace).read()
     return found
 
@@ -207,6 +246,18 @@ def _flattened(value: Any, path: Path) -> Iterator[tuple[Any, Path]]:
         return
     for index, item in enumerate(value["items"]):
         yield from _flattened(item, (*path, "items", index))
+
+
+def _other(value: Any, kinds: Collection[str]) -> Other | None:
+    """An object of another kind than *kinds*, and none of theirs misspelt; Istio has a Gateway too."""
+    if not isinstance(value, dict) or not isinstance(kind := value.get("kind"), str):
+        return None
+    version = value.get("apiVersion")
+    if kind not in kinds:
+        return None if closest(kind, kinds, likeness=_SLIP) else Other(kind)
+    group = version.partition("/")[0] if isinstance(version, str) and "/" in version else ""
+    ours = {each.partition("/")[0] for each in RESOURCES[kind].api_versions}
+    return Other(f"{kind}.{group}") if "." in group and group not in ours else None
 
 
 def _line_of(lines: Mapping[Path, int], path: Path) -> int:
@@ -232,7 +283,19 @@ class _Object:
             subject=self._subject,
             path=show_path(path),
             message=message,
+            key=self._key(),
         )
+
+    def _key(self) -> ObjectKey | None:
+        """Which object this is, where that much can be told."""
+        kind = self._value.get("kind") if isinstance(self._value, dict) else None
+        if not isinstance(kind, str) or kind not in tuple(Kind):
+            return None
+        key = key_of(Kind(kind), self._value)
+        if key is None:
+            return None
+        namespace = key.namespace or self._default_namespace
+        return attrs.evolve(key, namespace=namespace if RESOURCES[kind].namespaced else "")
 
     def read(self) -> list[Manifest | Fault]:
         if not isinstance(self._value, dict):
@@ -287,6 +350,7 @@ class _Object:
                     subject=self._subject,
                     path=model.path,
                     message=model.message,
+                    key=self._key(),
                 )
 
     def _workload_faults(self) -> Iterator[Fault]:
