@@ -233,3 +233,15 @@ def test_object_that_is_not_looked_at_is_kept_and_touches_nothing() -> None:
     ]
     for each in idle:
         assert world.catalog.update(Batch(objects={each.key: each})) == frozenset()
+
+
+def test_node_touches_the_routes_of_its_pods_that_are_left() -> None:
+    """A Pod that went, and one that never had a node, leave the others of the node where they are."""
+    world = World()
+    found = [pod("x", "a"), pod("yy", "a"), pod("zzz", "a", node_name="")]
+    world.put(*found, route())
+    world.drop(found[0], found[2])
+    off = attrs.evolve(node("a"), out_of_service=True)
+    assert world.catalog.update(Batch(objects={off.key: off})) == {route().key}
+    world.drop(found[1])
+    assert world.catalog.update(Batch(objects={off.key: node("a")})) == frozenset()

@@ -8,7 +8,7 @@ from world import World, holder, node, pod, route
 
 from persistip.decide.holder import is_delivering, mode_of, select_holder
 from persistip.decide.modes import BUILT_IN
-from persistip.model.attachment import How
+from persistip.model.attachment import How, NodeStateName
 from persistip.model.keys import ObjectMeta
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
@@ -392,3 +392,64 @@ def test_attachment_of_another_name_decides_nothing() -> None:
     assert world.attachment().meta.uid != "rogue"
     world.settle()
     assert world.condition("Ready") == ("True", "Ready")
+
+
+def test_move_is_told_in_an_event_with_its_ways_and_time() -> None:
+    """From, to and how long it took, once."""
+    world = World()
+    world.put(pod("x", "a", age=50), route())
+    world.settle()
+    assert [(each.reason, each.warning) for each in world.events] == [("Accepted", False), ("Moved", False)]
+    world.put(pod("yy", "b"))
+    world.step()
+    epoch = world.attachment().spec.epoch
+    world.confirm(nodes=("b",))
+    present = world.attachment()
+    nodes = tuple(attrs.evolve(each, at=epoch / 1000 + 0.25) for each in present.nodes if each.node_name == "b")
+    world.put(attrs.evolve(present, nodes=nodes))
+    world.step()
+    assert world.events[-1].reason == "Moved"
+    assert "held by Pod yy on Node b, 250 ms after the decision; before: Pod x on Node a" in world.events[-1].message
+    told = len(world.events)
+    world.settle()
+    assert len(world.events) == told
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "expected", "is_told"),
+    [
+        (NodeStateName.FAILED, "PodLinkNotFound", "PodLinkNotFound", True),
+        (NodeStateName.FAILED, "", "ProgrammingFailed", True),
+        (NodeStateName.FAILED, "UnsupportedAddress", "UnsupportedAddress", False),
+        (NodeStateName.UNSUPPORTED, "", "Programming", False),
+        (NodeStateName.PROGRAMMING, "", "Programming", False),
+    ],
+)
+@pytest.mark.parametrize("message", ["why", ""])
+def test_word_of_the_holders_node_reaches_the_route(
+    state: NodeStateName, reason: str, expected: str, is_told: bool, message: str
+) -> None:
+    """What the agent says of the present epoch is what the condition says; a failure is told in an Event."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.settle()
+    present = world.attachment()
+    report = attrs.evolve(present.nodes[0], state=state, reason=reason, message=message)
+    world.put(attrs.evolve(present, nodes=(report,)))
+    told = len(world.events)
+    world.step()
+    assert world.condition("DPV2Ready") == ("False", expected)
+    assert message in world.message("DPV2Ready")
+    assert "Pod x on Node a" in world.message("DPV2Ready")
+    assert [each.warning for each in world.events[told:]] == [True] * is_told
+
+
+def test_word_on_an_older_epoch_says_nothing() -> None:
+    """The route waits for the node to speak of what was decided last."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.settle()
+    present = world.attachment()
+    world.put(attrs.evolve(present, nodes=tuple(attrs.evolve(each, epoch=1) for each in present.nodes)))
+    world.step()
+    assert world.condition("DPV2Ready") == ("False", "Programming")

@@ -243,11 +243,10 @@ class Catalog:
         waiting = [facts]
         while waiting:
             prefixes = well_formed(waiting.pop().route.addresses)
-            for key in self._reach.claims.overlapping_any(prefixes) - found.keys():
-                rival = self._route_facts(key)
-                if rival is not None:
-                    found[key] = rival
-                    waiting.append(rival)
+            keys = self._reach.claims.overlapping_any(prefixes) - found.keys()
+            rivals = {key: rival for key in keys if (rival := self._route_facts(key)) is not None}
+            found |= rivals
+            waiting += rivals.values()
         return tuple(found[key] for key in sorted(found) if key != facts.route.key)
 
     def _overlapping(

@@ -33,15 +33,12 @@ def resolve_claims(
         return verdict
     contenders = {key: entry for key, entry in rivals.items() if not entry[1].is_refused}
     contenders[own.route.key] = (own, verdict)
+    order = sorted(contenders, key=lambda key: _rank(contenders[key][0], contenders))
     taken: dict[ObjectKey, tuple[RouteFacts, Verdict]] = {}
-    for key in sorted(contenders, key=lambda key: _rank(contenders[key][0], contenders)):
-        facts, judged = contenders[key]
-        lost = _lost_claims(facts, judged, taken, contenders)
-        if key == own.route.key:
-            return verdict.with_faults(*lost)
-        if not lost:
-            taken[key] = (facts, judged)
-    return verdict
+    for key in order[: order.index(own.route.key)]:
+        if not _lost_claims(*contenders[key], taken, contenders):
+            taken[key] = contenders[key]
+    return verdict.with_faults(*_lost_claims(own, verdict, taken, contenders))
 
 
 def _rank(facts: RouteFacts, contenders: Mapping[ObjectKey, tuple[RouteFacts, Verdict]]) -> tuple[bool, float, str]:

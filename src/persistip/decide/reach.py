@@ -121,7 +121,8 @@ class Reach:
                 return classes.union(*(self._of_class(each.name) for each in classes))
             case Kind.NAMESPACE:
                 routes = self.routes_in.get(key.name, set())
-                gateways = {parent for route in routes for parent in parents(self.objects[route])}
+                found = (self.objects[route] for route in routes)
+                gateways = {parent for each in found if isinstance(each, GKEIPRoute) for parent in parents(each)}
                 return self._with_rivals(routes) | gateways
             case Kind.NODE:
                 return self._on_node(key.name)
@@ -129,7 +130,7 @@ class Reach:
                 return self._routes_of(self.attachments_naming.get(key, set()))
             case Kind.ROUTE:
                 return {key}
-            case Kind.ATTACHMENT:
+            case _:  # an attachment, which is named for its route
                 routes = self.of_kind.get(Kind.ROUTE, set()) | self.attachments_of.keys()
                 return {route for route in routes if attachment_key(route) == key}
 
@@ -176,10 +177,8 @@ def is_status_only(old: object, new: object) -> bool:
     return was == is_ and attrs.evolve(old, status=new.status) == new
 
 
-def parents(route: object) -> tuple[ObjectKey, ...]:
+def parents(route: GKEIPRoute) -> tuple[ObjectKey, ...]:
     """The Gateways that a route names."""
-    if not isinstance(route, GKEIPRoute):
-        return ()
     return tuple(
         ObjectKey(Kind.GATEWAY, ref.namespace or route.meta.namespace, ref.name)
         if (ref.group, ref.kind) == (GATEWAY_GROUP, "Gateway")

@@ -100,8 +100,6 @@ def _no_pod(choice: Choice) -> str:
 
 def _awaiting_own(attachment: AddressAttachment) -> _Said:
     nodes = sorted({release.node_name for release in attachment.spec.releasing})
-    if attachment.spec.holder is not None:
-        nodes = sorted({*nodes, attachment.spec.holder.node_name})
     where = f"Node {', '.join(nodes)}" if nodes else "the former attachment"
     return _Said(Status.FALSE, Reason.AWAITING_RELEASE, f"waiting for {where} to release the addresses")
 
@@ -171,10 +169,11 @@ def route_events(view: RouteView, route: GKEIPRoute, status: RouteStatus) -> tup
 def _moved(view: RouteView, message: str) -> str:
     """From, to, and how long the nodes took since the decision."""
     attachment = view.attachment
-    if attachment is None or attachment.spec.holder is None:
-        return message
+    assert attachment is not None  # noqa: S101 - what is programmed is attached,
+    assert attachment.spec.holder is not None  # noqa: S101 - held,
     report = attachment.report_of(attachment.spec.holder.node_name)
-    took = f", {max(0, round(report.at * 1000) - attachment.spec.epoch)} ms after the decision" if report else ""
+    assert report is not None  # noqa: S101 - and confirmed
+    took = f", {max(0, round(report.at * 1000) - attachment.spec.epoch)} ms after the decision"
     former = [release for release in attachment.spec.releasing if release.pod_uid != attachment.spec.holder.pod_uid]
     source = f"; before: Pod {former[-1].pod_name} on Node {former[-1].node_name}" if former else ""
     return f"{message}{took}{source}"
