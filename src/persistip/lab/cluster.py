@@ -278,6 +278,10 @@ class Lab:
         """What a look into the node's kernel shows of ours."""
         return await self.site.kernel(node)
 
+    async def foreign(self, node: str) -> frozenset[str]:
+        """What is in the node's kernel and not ours, a line for each; but for what comes and goes with Pods."""
+        return await self.site.foreign(node)
+
     @staticmethod
     def port_of(pod: Manifest) -> int:
         """The port of a Pod's program."""

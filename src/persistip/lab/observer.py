@@ -91,6 +91,10 @@ class RunningLab(Protocol):
         """What a look into the node's kernel shows of ours."""
         ...
 
+    async def foreign(self, node: str) -> frozenset[str]:
+        """What is in the node's kernel and not ours, a line for each; but for what comes and goes with Pods."""
+        ...
+
     async def reach(self, address: str) -> str | None:
         """Who answers at *address* to the client outside: ``name@uid`` of the Pod."""
         ...

@@ -27,6 +27,7 @@ from persistip.backends.linux import LinuxDatapath
 from persistip.backends.memory import MemoryStore, StoreServer
 from persistip.lab import echo
 from persistip.lab.fabric import CLIENT, Fabric
+from persistip.lab.foreign import look_at_foreign
 from persistip.lab.outside import Outside
 from persistip.lab.sandbox import Sandbox
 from persistip.lab.site import AddressProbe, NodeFacts, Process, Program
@@ -181,6 +182,14 @@ class LinuxSite:
     async def kernel(self, node: str) -> NodeState:
         """What the agent's own datapath sees on the node."""
         return await self._run(partial(self._observe, node))
+
+    async def foreign(self, node: str) -> frozenset[str]:
+        """What is in the node's kernel and not ours."""
+        return await self._run(partial(self._look_at_foreign, node))
+
+    def _look_at_foreign(self, node: str) -> frozenset[str]:
+        with self._fabric.inside(node):
+            return look_at_foreign()
 
     def _observe(self, node: str) -> NodeState:
         with self._fabric.inside(node), LinuxDatapath(self._agent_state(node)) as datapath:

@@ -30,24 +30,26 @@ SHORT_MS = 50.0
 
 TITLES = {
     "pod-deleted": "A Pod is deleted",
+    "pod-added": "A newer Pod is added",
+    "pod-removed": "The newest Pod is removed",
     "process-killed": "The process of a Pod is killed",
     "pod-unready": "A Pod turns unready",
     "pod-ready": "A Pod is ready again",
     "rolling-update": "A rolling update",
     "node-cordoned": "A node is cordoned",
     "node-drained": "A node is drained",
-    "agent-killed": "An agent is killed with -9 and started again",
+    "agent-killed": "An agent is killed",
     "namespace-unlabelled": "A namespace loses its label",
     "namespace-labelled": "The namespace has its label again",
     "address-conflict": "A second route claims an address",
 }
 PROMISES = {
-    "P1": "An address has one holder at a time, and is never programmed for two routes.",
-    "P2": "No address is programmed outside its pool, its namespace, or for a Pod nobody chose.",
-    "P3": "The cluster comes to rest where the rules say, and then nothing more is written.",
-    "P4": "An agent that is killed loses nothing, leaves nothing behind, touches nothing of others.",
-    "P5": "Ready means it: the holder answers at its address, and its answers get out.",
-    "P6": "The same objects give the same holder, in whatever order they arrive.",
+    "P1": "An address has one holder, and is never programmed for two routes.",
+    "P2": "Nothing outside its pool, its namespace or its own Pod.",
+    "P3": "It comes to rest where the rules say, and then writes nothing more.",
+    "P4": "A killed agent loses nothing, leaves nothing, touches nothing foreign.",
+    "P5": "Ready is true: the holder answers at its address, in and out.",
+    "P6": "The same objects give the same holder, whatever their order.",
     "P7": "One broken object affects no other.",
 }
 _NEXT = (
@@ -55,10 +57,12 @@ _NEXT = (
     "`persistip lab -f FILE` for yours."
 )
 _KINDS = (
-    "planned: a Pod that is alive hands over to a newer one",
-    "unplanned: the holder fails or goes before another is there",
-    "nobody should take over",
+    "Planned: a Pod that is alive hands over to another",
+    "Unplanned: the holder fails or goes before another has taken over",
+    "No other Pod takes over",
 )
+_REPLACING = frozenset({"pod-deleted", "rolling-update", "node-drained"})
+"""Events after which a Pod of the same name is another: a StatefulSet makes it anew."""
 
 
 class Report:
@@ -126,7 +130,10 @@ class Report:
         if result.events:
             self._print()
             self._print(Text("All events", "bold"))
-            self._print(Padding(event_table(result.events), (0, 0, 0, 2)))
+            for title, table in event_tables(result.events):
+                self._print()
+                self._print(Text(f"  {title}", "italic"))
+                self._print(Padding(table, (0, 0, 0, 2)))
             self._print()
             for sentence in summary_sentences(result):
                 self._print(_indented(sentence, 2))
@@ -143,13 +150,13 @@ class Report:
         self._print_verdict(result)
 
     def _print_promise(self, name: str, promise: PromiseResult) -> None:
-        mark, style = ("ok  ", "green") if promise.held else ("FAIL", "bold red")
+        mark, style = ("kept", "green") if promise.held else ("BROKEN", "bold red")
         if promise.held and not promise.checks:
-            mark, style = "--  ", "dim"
+            mark, style = "-", "dim"
         checks = f"{promise.checks:,} checks" if promise.checks else "no occasion"
-        self._print(Text.assemble((f"  {mark} {name}  ", style), PROMISES.get(name, ""), (f"  {checks}", "dim")))
+        self._print(Text.assemble((f"  {mark:<6} {name}", style), (f" {checks:>13}  ", "dim"), PROMISES.get(name, "")))
         for sentence in promise.seen:
-            self._print(_indented(sentence, 11, "red"))
+            self._print(_indented(sentence, 27, "red"))
 
     def _print_verdict(self, result: LabResult) -> None:
         self._print()
@@ -228,34 +235,43 @@ def _is_ready(route: RouteResult) -> bool:
 
 
 def event_lines(event: EventResult) -> Iterable[Text]:
-    """What one event did to one address: holder, both directions, TCP, conditions."""
-    kind = "planned" if event.planned and is_move(event) else ""
-    yield Text.assemble(
-        "    ", (_bare(event.address), "bold"), f"  {_way(event)}", (f"  {kind}" if kind else "", "green")
-    )
-    if event.target is not None or event.source is not None:
+    """What one event did to one address: who holds it, what was lost, what became of TCP and conditions."""
+    planned = ("  planned", "green") if _kind(event) == 0 else ""
+    yield Text.assemble("    ", (_bare(event.address), "bold"), f"  {_way(event)}", planned)
+    if event.target is None and event.source is not None:
+        yield _silent_line(event)
+    elif _is_clean(event.ingress) and _is_clean(event.egress):
+        sent = f"{event.ingress.sent:,} in, {event.egress.sent:,} out"
+        yield _indented(f"no packet lost ({sent}), no silence", 6, "green")
+    else:
         for direction, flow in (("in ", event.ingress), ("out", event.egress)):
-            yield Text.assemble(f"      {direction}  ", *_flow_words(flow, is_expected=event.target is None))
-    others = [_TCP_WORDS.get(event.tcp, event.tcp)]
-    if event.reaction_ms is not None and is_move(event):
-        others.append(f"the new holder answered {event.reaction_ms:,.1f} ms after its Pod changed")
-    words = "; ".join(word for word in others if word)
-    if words:
-        yield _indented(words, 6)
-    yield _indented(_conditions_words(event.conditions_before, event.conditions_after), 6)
+            yield Text.assemble(f"      {direction}  ", _flow_words(flow))
+    words = [_TCP_WORDS.get(event.tcp, event.tcp)]
+    if event.reaction_ms is not None and _is_taken_over(event):
+        words.append(f"the new holder answered after {event.reaction_ms:,.1f} ms")
+    words.append(_conditions_words(event.conditions_before, event.conditions_after))
+    yield _indented("; ".join(words), 6, "dim" if event.conditions_before == event.conditions_after else "")
 
 
 _TCP_WORDS = {
-    "kept": "the TCP connection that was open lives on",
-    "reset": "the TCP connection that was open was reset",
-    "none": "the TCP connection that was open got no answer",
+    "kept": "open TCP connection kept",
+    "reset": "open TCP connection reset",
+    "none": "open TCP connection without answer",
 }
+
+
+def _is_taken_over(event: EventResult) -> bool:
+    """Another Pod holds the address afterwards, be it one of the same name."""
+    is_anew = event.name in _REPLACING and event.source is not None and event.source == event.target
+    return is_move(event) or is_anew
 
 
 def _way(event: EventResult) -> str:
     source, target = event.source, event.target
     if source is not None and source == target:
-        return f"stays with {_place(source)}"
+        return (
+            f"{_place(source)} -> {source.pod} made anew" if _is_taken_over(event) else f"stays with {_place(source)}"
+        )
     if source is None and target is None:
         return "held by nobody"
     return f"{_place(source)} -> {_place(target)}"
@@ -265,19 +281,27 @@ def _place(place: Place | None) -> str:
     return f"{place.pod} on {place.node}" if place is not None else "nobody"
 
 
-def _flow_words(flow: Flow, *, is_expected: bool) -> Iterable[tuple[str, str]]:
-    """Silence and loss; *is_expected*: nobody holds the address, so silence is right."""
+def _is_clean(flow: Flow) -> bool:
+    return bool(flow.sent) and not flow.lost and flow.blackout_ms < 1
+
+
+def _silent_line(event: EventResult) -> Text:
+    """Nobody holds the address, so silence is right."""
+    flows = (("in", event.ingress), ("out", event.egress))
+    heard = [direction for direction, flow in flows if flow.blackout_ms < 1]
+    if heard:
+        return _indented(f"packets still flow {' and '.join(heard)}, though nobody holds the address", 6, "yellow")
+    times = ", ".join(f"{direction} for {flow.blackout_ms:,.0f} ms" for direction, flow in flows)
+    return _indented(f"silent, as it should be: {times}, to the end of the look", 6, "green")
+
+
+def _flow_words(flow: Flow) -> tuple[str, str]:
+    """Silence and loss, and how to show them."""
     if not flow.sent:
-        yield "nothing was sent", "dim"
-        return
-    if is_expected:
-        yield f"silent, as it should be ({flow.lost:,} of {flow.sent:,} packets not answered)", "dim"
-        return
-    if not flow.lost and flow.blackout_ms < 1:
-        yield f"no packet of {flow.sent:,} lost, no silence ({flow.blackout_ms:.1f} ms)", "green"
-        return
-    style = "green" if flow.blackout_ms <= SHORT_MS else "yellow"
-    yield f"silent for {flow.blackout_ms:,.1f} ms, {flow.lost:,} of {flow.sent:,} packets lost", style
+        return "nothing was sent", "dim"
+    lost = f"{flow.lost:,} of {flow.sent:,} packets lost" if flow.lost else f"none of {flow.sent:,} packets lost"
+    silence = f"silent for {flow.blackout_ms:,.1f} ms, " if flow.blackout_ms >= 1 else ""
+    return f"{silence}{lost}", "green" if flow.blackout_ms <= SHORT_MS else "yellow"
 
 
 def _conditions_words(before: Conditions, after: Conditions) -> str:
@@ -288,9 +312,11 @@ def _conditions_words(before: Conditions, after: Conditions) -> str:
         if old != new:
             changed.append(f"{type_} {_said(old)} -> {_said(new)}")
     if changed:
-        return "conditions: " + ", ".join(changed)
+        return ", ".join(changed)
     ready = after.get("Ready")
-    return f"conditions: as before, Ready {_said(ready)}" if ready else "conditions: none"
+    if ready is None:
+        return "without conditions"
+    return "still Ready" if ready[0] == "True" else f"Ready still {_said(ready)}"
 
 
 def _condition_order(type_: str) -> tuple[int, str]:
@@ -305,77 +331,83 @@ def _said(condition: tuple[str, str] | None) -> str:
     return status if status == "True" else f"{status} ({reason})"
 
 
-def event_table(events: Sequence[EventResult]) -> Table:
-    """All events, by what kind of change they were."""
-    table = _table("EVENT", "ADDRESS", "FROM -> TO", "SILENT ms in/out", "LOST in/out", "AFTER ms", "TCP")
-    for number in (3, 4, 5):
-        table.columns[number].justify = "right"
+def event_tables(events: Sequence[EventResult]) -> Iterable[tuple[str, Table]]:
+    """All events, one table for each kind of change, the columns below each other."""
+    headers = ("EVENT", "ADDRESS", "FROM -> TO", "SILENT ms in/out", "LOST in/out", "TCP")
+    widths = (20, 18, 16, 17, 13, 5)
     for kind, title in enumerate(_KINDS):
         chosen = [event for event in events if _kind(event) == kind]
         if not chosen:
             continue
-        table.add_section()
-        table.add_row(Text(title.partition(":")[0], "bold"))
+        table = _table(*headers, gap=1)
+        for column, width in zip(table.columns, widths, strict=True):
+            column.width = width
+        for number in (3, 4):
+            table.columns[number].justify = "right"
         for event in chosen:
             table.add_row(*_event_cells(event))
-    return table
+        yield title, table
 
 
 def _kind(event: EventResult) -> int:
-    if not is_move(event):
+    if not _is_taken_over(event):
         return 2
     return 0 if event.planned else 1
 
 
 def _event_cells(event: EventResult) -> Iterable[Text | str]:
-    worst = max(event.ingress.blackout_ms, event.egress.blackout_ms)
-    is_silent = event.target is None
     yield event.name
     yield _bare(event.address)
     yield _short_way(event)
-    if is_silent:
-        yield from (Text("silent", "dim"), Text("all", "dim"))
+    if event.target is None:
+        yield from (Text("silent", "dim"), "")
     else:
-        style = "green" if worst <= SHORT_MS else "yellow"
+        style = "green" if _worst(event) <= SHORT_MS else "yellow"
         yield Text(f"{event.ingress.blackout_ms:,.1f} / {event.egress.blackout_ms:,.1f}", style)
         yield f"{event.ingress.lost:,} / {event.egress.lost:,}"
-    yield f"{event.reaction_ms:,.1f}" if event.reaction_ms is not None and is_move(event) else ""
     yield event.tcp
 
 
 def _short_way(event: EventResult) -> str:
     """By node: the Pods were named when it happened."""
     source, target = event.source, event.target
-    if source is not None and source == target:
-        return f"stays on {source.node}"
     if source is not None and target is not None and source.node == target.node:
-        return f"within {source.node}"
+        return f"within {source.node}" if _is_taken_over(event) else f"stays on {source.node}"
     return f"{source.node if source else 'nobody'} -> {target.node if target else 'nobody'}"
 
 
 def summary_sentences(result: LabResult) -> Iterable[str]:
-    """What the table means, for a reader who knows none of its words."""
-    moves = [event for event in result.events if is_move(event)]
-    planned = [event for event in moves if event.planned]
-    unplanned = [event for event in moves if not event.planned]
+    """What the tables mean, for a reader who knows none of their words."""
+    planned, unplanned, others = (
+        [event for event in result.events if _kind(event) == kind and event.target is not None] for kind in range(3)
+    )
     if planned:
-        lost = sum(event.ingress.lost + event.egress.lost for event in planned)
-        sent = sum(event.ingress.sent + event.egress.sent for event in planned)
+        lost, sent = _count(planned)
         yield (
-            f"Planned ({_times(planned)}): while a Pod that is alive handed its address over, the client outside lost "
-            f"{lost:,} of {sent:,} packets; the longest silence was {max(map(_worst, planned)):,.1f} ms."
+            f"Planned ({_times(planned)}): while a Pod that was alive handed its address over, the client outside "
+            f"lost {lost:,} of {sent:,} packets. The longest silence was {max(map(_worst, planned)):,.1f} ms."
         )
     if unplanned:
         silences = [_worst(event) for event in unplanned]
         yield (
-            f"Unplanned ({_times(unplanned)}): from the last packet of the holder that was lost to the first of its "
-            f"successor, {statistics.median(silences):,.1f} ms in the middle case and {max(silences):,.1f} ms in the "
-            "worst. Most of it is the time until a successor is there, or ready."
+            f"Unplanned ({_times(unplanned)}): the client outside heard nothing for {statistics.median(silences):,.1f} "
+            f"ms in the middle case, and for {max(silences):,.1f} ms in the worst. Where no other Pod stood by, that "
+            "includes the making of one."
         )
-    stays = [event for event in result.events if event.source is not None and event.source == event.target]
-    if stays:
-        lost = sum(event.ingress.lost + event.egress.lost for event in stays)
-        yield f"Without a move ({_times(stays)}): {lost:,} packets lost."
+    if others:
+        lost, sent = _count(others)
+        yield f"No other Pod took over ({_times(others)}): {lost:,} of {sent:,} packets were lost."
+    if any(event.tcp == "reset" for event in result.events):
+        yield (
+            "A TCP connection belongs to the process that accepted it: after a move it is reset at once, so that the "
+            "client connects again and does not wait."
+        )
+
+
+def _count(events: Iterable[EventResult]) -> tuple[int, int]:
+    """Packets lost and sent, both directions."""
+    flows = [flow for event in events for flow in (event.ingress, event.egress)]
+    return sum(flow.lost for flow in flows), sum(flow.sent for flow in flows)
 
 
 def _worst(event: EventResult) -> float:
@@ -402,8 +434,8 @@ def _indented(text: str, columns: int, style: str = "") -> Text:
 _RULER = Console(width=WIDTH, quiet=True)
 
 
-def _table(*headers: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+def _table(*headers: str, gap: int = 2) -> Table:
+    table = Table(box=None, padding=(0, gap, 0, 0), header_style="dim", pad_edge=False)
     for header in headers:
         table.add_column(header, overflow="fold", no_wrap=header == "ADDRESS")
     return table

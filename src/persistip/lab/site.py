@@ -117,6 +117,10 @@ class Site(Protocol):
         """What is ours on a node."""
         ...
 
+    async def foreign(self, node: str) -> frozenset[str]:
+        """What is on a node and not ours, a line for each; but for what comes and goes with Pods."""
+        ...
+
     def probes(self) -> Mapping[int, AddressProbe]:
         """A probe at the client for each family, 4 and 6."""
         ...

@@ -141,6 +141,10 @@ class VirtualSite:
         """What is ours on the node."""
         return await self.datapath(node).observe(NodeScope())
 
+    async def foreign(self, node: str) -> frozenset[str]:
+        """What is on the node and not ours: the obstacles that somebody put there."""
+        return frozenset(obstacle.message for obstacle in self._fabric.node(node).obstacles.values())
+
     # --- outside ----------------------------------------------------------------------------------------------
 
     def probes(self) -> Mapping[int, AddressProbe]:
