@@ -331,6 +331,8 @@ class Lab:
         return False
 
     async def _is_at_rest(self) -> bool:
+        if not self._kubelet.is_at_rest:
+            return False
         pods = await self.pods()
         if any(is_terminating(pod) or (pod["spec"].get("nodeName") and not _is_running(pod)) for pod in pods):
             return False

@@ -86,6 +86,11 @@ class Kubelet:
                 return worker.process
         return None
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether every program runs and has said how it is."""
+        return all(worker.is_at_rest for worker in self._workers.values())
+
     async def _follow(self, kind: str) -> None:
         async for _ in changes(self._store, kind):
             self._wake.set()
@@ -168,6 +173,7 @@ class _PodWorker:
         self._is_terminating = False
         self._restarts = 0
         self._ready = False
+        self._has_spoken = False
         self._ready_since = format_time(site.clock.now())
         self._timers: list[asyncio.TimerHandle] = []
         self.process: Process | None = None
@@ -175,6 +181,11 @@ class _PodWorker:
     def terminate(self, grace_seconds: float) -> None:
         """Deletion was asked for; said again, the shorter time counts."""
         self._inbox.put_nowait(_Terminate(grace_seconds))
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether its program runs and has said whether it is ready: nothing more happens by itself."""
+        return self.process is not None and self._has_spoken and not self._is_terminating
 
     async def run(self) -> None:
         """Until the Pod is gone."""
@@ -202,6 +213,7 @@ class _PodWorker:
                     self._restarts += 1
                     self._later(delay, lambda: self._inbox.put_nowait(_Restart()))
             case _Said(line=line):
+                self._has_spoken = True
                 await self._report(ready=line == "ready")
             case _Restart():
                 if not self._is_terminating:
@@ -226,6 +238,7 @@ class _PodWorker:
             on_line=lambda line: self._inbox.put_nowait(_Said(line)),
             on_exit=lambda: self._inbox.put_nowait(_Said(None)),
         )
+        self._has_spoken = False
         self.process = await self._site.start_program(self.machine, program)
         await self._report(ready=False)
 

@@ -143,7 +143,7 @@ class VirtualSite:
 
     async def foreign(self, node: str) -> frozenset[str]:
         """What is on the node and not ours: the obstacles that somebody put there."""
-        return frozenset(obstacle.message for obstacle in self._fabric.node(node).obstacles.values())
+        return frozenset(obstacle.message for obstacle in self.fabric.node(node).obstacles.values())
 
     # --- outside ----------------------------------------------------------------------------------------------
 
