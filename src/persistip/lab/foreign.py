@@ -35,9 +35,11 @@ def _routes(route: IPRoute, names: dict[int, str]) -> Iterator[str]:
     for family in (socket.AF_INET, socket.AF_INET6):
         for each in route.route("dump", family=family):
             link = names.get(each.get_attr("RTA_OIF"), "")
-            if each["proto"] == _OURS or each["flags"] & _CLONED or link.startswith(_POD_LINKS):
-                continue
             to = f"{each.get_attr('RTA_DST') or 'default'}/{each['dst_len']}"
+            # A bridge takes its hardware address, and with it its link-local one, from the Pods' links.
+            is_fleeting = each["flags"] & _CLONED or link.startswith(_POD_LINKS) or to.startswith(("fe80:", "ff00:"))
+            if each["proto"] == _OURS or is_fleeting:
+                continue
             via = each.get_attr("RTA_GATEWAY") or "no gateway"
             metric = each.get_attr("RTA_PRIORITY") or 0
             yield (
@@ -50,7 +52,7 @@ def _rules(route: IPRoute) -> Iterator[str]:
     for family in (socket.AF_INET, socket.AF_INET6):
         for each in route.get_rules(family=family):
             if each.get_attr("FRA_PROTOCOL") != _OURS:
-                yield f"rule of family {family}: {sorted(each['attrs'])}"
+                yield f"rule of family {family}: {_plain(each['attrs'])}"
 
 
 def _neighbours(route: IPRoute, names: dict[int, str]) -> Iterator[str]:
