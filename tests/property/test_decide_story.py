@@ -196,6 +196,11 @@ class Story(RuleBasedStateMachine):
         for _ in range(looks):
             self.run_agent(name)
 
+    @rule(name=st.sampled_from(NODES), carried_out=st.integers(0, 3))
+    def agent_pass_that_fails(self, name: str, carried_out: int) -> None:
+        """An agent says what it saw, and then its kernel does a part of what it asks, or nothing."""
+        self.run_agent(name, carried_out)
+
     def run_controller(self, key: ObjectKey) -> bool:
         """One pass; whether there was anything to do."""
         view = self.world.catalog.view(key, self.world.now)
@@ -210,8 +215,8 @@ class Story(RuleBasedStateMachine):
         self.world.apply(actions)
         return bool(actions)
 
-    def run_agent(self, name: str) -> bool:
-        """One look; whether there was anything to do or to say."""
+    def run_agent(self, name: str, carried_out: int | None = None) -> bool:
+        """One look, and the first *carried_out* actions of its plan; whether it asked for or said anything."""
         machine = self.world.catalog.objects.get(ObjectKey(Kind.NODE, "", name))
         if not isinstance(machine, Node) or machine.out_of_service:
             return False
@@ -226,10 +231,11 @@ class Story(RuleBasedStateMachine):
         }
         mine = tuple(each for each in self.world.attachments() if label in each.meta.labels)
         plan = kernel.look(*mine, now=self.world.now)
-        for action in plan.actions:
+        actions = plan.actions[:carried_out]
+        for action in actions:
             if isinstance(action, PutEntry) and isinstance(action.entry, RouteEntry):
                 self.owners[name, action.entry.prefix] = self.owner_of(action.entry.prefix, mine, name)
-        kernel.apply(plan.actions)
+        kernel.apply(actions)
         standing = {entry.prefix for entry in kernel.state.entries}
         self.owners = {place: owner for place, owner in self.owners.items() if place[0] != name or place[1] in standing}
         news = False

@@ -217,3 +217,21 @@ def test_default_network_has_three_names(name: str) -> None:
 def test_node_is_another_under_another_uid() -> None:
     """A node made again with the same name is not the same value."""
     assert node("a") != node("a", uid="again")
+
+
+@pytest.mark.parametrize(
+    ("requirement", "labels"),
+    [
+        (Requirement("a", "In", ("x", "y")), [{"a": "x"}, {"a": "y"}]),
+        (Requirement("a", "NotIn", ("x", "y")), [{"a": "z"}, {}]),
+        (Requirement("a", "Exists"), [{"a": "x"}, {"a": "y"}, {"a": "z"}]),
+        (Requirement("a", "DoesNotExist"), [{}]),
+    ],
+)
+def test_operator_matches_as_documented(requirement: Requirement, labels: list[dict[str, str]]) -> None:
+    """Each operator of a selector takes these of four Pods and no other."""
+    pods: list[dict[str, str]] = [{"a": "x"}, {"a": "y"}, {"a": "z"}, {}]
+    selector = LabelSelector((), (requirement,))
+    assert selector.fault() is None
+    taken = [each for each in pods if selector.matches(each)]
+    assert taken == labels
