@@ -12,6 +12,8 @@ from cyclopts import App
 VERBS = {
     "run": "persistip.cli.run:app",
     "lab": "persistip.cli.lab:app",
+    "plan": "persistip.cli.plan:app",
+    "explain": "persistip.cli.explain:app",
 }
 
 

@@ -1,0 +1,287 @@
+"""
+`persistip explain ROUTE -f FILE…`: why does this route hold its addresses, or why does it not?
+
+In: files and a route's name.  Out: which parents admit it, what it may claim and who claims it too, which Pods were
+looked at and why each was refused, the rule that decided, and the conditions that follow.  Exit status 0; 2 when there
+is no such route, or files or options cannot be used at all.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from persistip.cli import offline
+from persistip.cli.tables import print_table
+from persistip.decide.admission import admitting_listeners, listener_refusal, matching_listeners
+from persistip.decide.holder import LACKS_IP, Choice, find_candidates, mode_of, pod_refusal, present_uid
+from persistip.decide.plan_route import RoutePlan, plan_route
+from persistip.decide.pool import resolve_pool
+from persistip.decide.verdict import Fault, Verdict
+from persistip.errors import ConfigError
+from persistip.model.address import Prefix, overlap, show, well_formed
+from persistip.model.conditions import ConditionType, Reason, find_condition
+from persistip.model.keys import ObjectKey
+from persistip.model.pod import Pod
+from persistip.model.route import GKEIPRoute
+from persistip.model.selector import LabelSelector
+from persistip.model.views import ParentFacts, RouteFacts, RouteView
+from persistip.runtime.rehearsal import Settled
+from persistip.wire.check import closest
+from persistip.wire.times import format_time
+
+app = App(name="explain", help="Say why a route holds its addresses, or why it does not.")
+
+
+@app.default
+def explain(
+    route: Annotated[str, Parameter(help="NAMESPACE/NAME of a GKEIPRoute, or a NAME that only one has.")],
+    /,
+    *more: offline.MoreFiles,
+    files: offline.Files = (),
+    now: offline.Now = None,
+    allocator: offline.Allocator = "static",
+    without_nodes: offline.WithoutNodes = (),
+    without_pods: offline.WithoutPods = (),
+) -> None:
+    """
+    Say why a route holds its addresses, or why it does not.
+
+    Reads the same files as `persistip plan`, and touches no cluster.
+    """
+    try:
+        cluster = offline.load((*files, *more), now=now, allocator=allocator)
+        key = _find(cluster, route)
+        if without_nodes or without_pods:
+            cluster.rehearsal.settle()
+            cluster.remove(without_nodes, without_pods)
+    except ConfigError as error:
+        offline.refuse(error)
+    first = _plans(cluster, key)
+    settled = cluster.rehearsal.settle()
+    if (why := offline.is_left_alone(cluster, settled, key)) is not None:
+        print(f"{key} {why}.")
+    else:
+        view = cluster.rehearsal.view(key)
+        assert isinstance(view, RouteView)  # noqa: S101 - by the kind of the key
+        _Explanation(view, settled, first).print()
+    sys.exit(offline.EXIT_UNUSABLE if cluster.is_incomplete else offline.EXIT_DONE)
+
+
+def _find(cluster: offline.Offline, name: str) -> ObjectKey:
+    """The route that is meant; raises ConfigError when it is none, or more than one."""
+    keys = [each.model.key for each in cluster.manifests.objects if isinstance(each.model, GKEIPRoute)]
+    found = [key for key in keys if name in (key.path, key.name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(f"several routes are named {name!r}: {', '.join(sorted(key.path for key in found))}")
+    meant = closest(name, [key.path for key in keys])
+    fix = f"did you mean {meant}?" if meant else f"there are: {', '.join(sorted(key.path for key in keys)) or 'none'}"
+    raise ConfigError(f"no GKEIPRoute {name!r} could be read; {fix}")
+
+
+def _plans(cluster: offline.Offline, key: ObjectKey) -> Mapping[ObjectKey, tuple[RouteView, RoutePlan]]:
+    """
+    The route and its rivals as the files have them.
+
+    Once at rest, whoever has won holds the address, and that would be all that could be said of why.
+    """
+    view = cluster.rehearsal.view(key)
+    rivals = view.rivals if isinstance(view, RouteView) else ()
+    views = [view, *(cluster.rehearsal.view(rival.route.key) for rival in rivals)]
+    return {each.key: (each, plan_route(each)) for each in views if isinstance(each, RouteView)}
+
+
+class _Explanation:
+    """All that is said of one route of ours at rest."""
+
+    def __init__(
+        self, view: RouteView, settled: Settled, first: Mapping[ObjectKey, tuple[RouteView, RoutePlan]]
+    ) -> None:
+        assert view.facts is not None  # noqa: S101 - a route of the files
+        self._view, self._settled, self._first = view, settled, first
+        self._facts: RouteFacts = view.facts
+        self._route: GKEIPRoute = view.facts.route
+        self._plan = settled.plans[view.key]
+        attachment = settled.attachment_of(view.key)
+        holder = attachment.spec.holder if attachment is not None and attachment.spec.held_prefixes else None
+        self._holder_uid = holder.pod_uid if holder is not None else None
+
+    def print(self) -> None:
+        """The head line, then a section for each question."""
+        ready = find_condition(self._route.status.conditions, ConditionType.READY)
+        if ready is not None:
+            state = "Ready" if ready.status == "True" else f"not Ready, {ready.reason}"
+            print(f"{self._route.key} is {state}: {ready.message}")
+        self._print_section("Which parents admit it?", ("PARENT", "ANSWER"), list(self._parents()))
+        self._print_section("What may it claim?", ("ADDRESS", "ANSWER"), list(self._addresses()))
+        if others := list(self._others()):
+            print("\nWhat else is wrong with it?")
+            print("\n".join(f"  {line}" for line in others))
+        if rivals := list(self._rivals()):
+            self._print_section("Who claims it too?", ("ROUTE", "ADDRESS", "ANSWER"), rivals)
+        selector = show_selector(self._route.pod_selector)
+        pods = list(self._pods())
+        if pods:
+            self._print_section(f"Which Pods match {selector}?", ("POD", "NODE", "ANSWER"), pods)
+        else:
+            print(f"\nWhich Pods match {selector}?")
+            print(f"  none in namespace {self._route.meta.namespace}")
+        print("\nWhich rule decided?")
+        print(f"  {self._rule()}")
+        conditions = [(each.type, each.status, each.reason, each.message) for each in self._route.status.conditions]
+        self._print_section("What does its status say?", ("CONDITION", "STATUS", "REASON", "MESSAGE"), conditions)
+
+    def _print_section(self, question: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        print(f"\n{question}")
+        print_table(columns, rows, indent=2)
+
+    # ------------------------------------------------------------ parents
+    def _parents(self) -> Iterator[tuple[str, str]]:
+        for index, parent in enumerate(self._facts.parents):
+            ref = parent.ref
+            name = f"{ref.namespace or self._route.meta.namespace}/{ref.name}"
+            narrowed = f" ({ref.section_name})" if ref.section_name else ""
+            yield f"{ref.kind} {name}{narrowed}", self._parents_answer(index, parent)
+        if not self._facts.parents:
+            yield "", "spec.parentRefs is empty"
+
+    def _parents_answer(self, index: int, parent: ParentFacts) -> str:
+        verdict = self._plan.verdict
+        path = f"spec.parentRefs[{index}]"
+        fault = next((each for each in (*verdict.faults, *verdict.remarks) if each.path == path), None)
+        if fault is not None:
+            return f"no, {fault.reason}: {fault.message}"
+        if parent.gateway is None:
+            return "no"
+        gateway, namespace = parent.gateway.gateway, self._route.meta.namespace
+        pool = resolve_pool(parent.gateway, self._view.ranges, self._view.policy)
+        admitting = admitting_listeners(gateway, pool, parent.ref, namespace, self._facts.namespace)
+        others = [
+            pool.listener_faults[listener.name].message
+            if listener.name in pool.listener_faults
+            else listener_refusal(listener, gateway, namespace, self._facts.namespace)
+            for listener in matching_listeners(gateway, parent.ref)
+            if listener not in admitting
+        ]
+        names = ", ".join(repr(listener.name) for listener in admitting)
+        return "; ".join([f"yes, by listener {names}", *(why for why in others if why)])
+
+    # ------------------------------------------------------------ addresses
+    def _addresses(self) -> Iterator[tuple[str, str]]:
+        verdict = self._plan.verdict
+        granted = {claim.prefix: claim.gateway for claim in verdict.claims}
+        for index, spec in enumerate(self._route.addresses):
+            path = f"spec.addresses[{index}].value"
+            fault = next((each for each in verdict.faults if each.path == path), None)
+            via = next((granted[prefix] for prefix in well_formed((spec,)) if prefix in granted), None)
+            lost = next((each for prefix in well_formed((spec,)) if (each := self._conflict(prefix))), None)
+            if fault is not None:
+                answer = f"no, {fault.reason}: {fault.message}"
+            elif lost is not None:
+                answer = f"no, {lost.reason}: {lost.message}"
+            elif via is None:
+                answer = "no, since no parent admits the route"
+            else:
+                answer = f"yes, it is in the pool of Gateway {via.namespace}/{via.name}"
+            yield spec.value, answer
+
+    def _conflict(self, prefix: Prefix) -> Fault | None:
+        """The claim of that very prefix that another route has won."""
+        lost = (each for each in self._plan.verdict.faults if each.reason is Reason.ADDRESS_CONFLICT)
+        return next((each for each in lost if each.message.startswith(f"{show(prefix)} ")), None)
+
+    def _others(self) -> Iterator[str]:
+        """Faults that are neither a parent's nor an address's nor a rival's."""
+        for fault in self._plan.verdict.faults:
+            if fault.reason is not Reason.ADDRESS_CONFLICT and not fault.path.startswith(
+                ("spec.parentRefs[", "spec.addresses[")
+            ):
+                yield f"{fault.reason}: {fault}"
+
+    # ------------------------------------------------------------ rivals
+    def _rivals(self) -> Iterator[tuple[str, str, str]]:
+        own = well_formed(self._route.addresses)
+        for rival in self._view.rivals:
+            shared = overlap(own, well_formed(rival.route.addresses))
+            if shared is not None:
+                yield rival.route.key.path, show(shared), self._rivals_answer(rival)
+
+    def _rivals_answer(self, rival: RouteFacts) -> str:
+        key, me = rival.route.key, self._route.key
+        theirs = self._settled.plans.get(key, RoutePlan()).verdict
+        if not theirs.is_ours:
+            return "is left alone: it is not ours"
+        if theirs.is_refused:
+            return f"has no say: it is refused, {theirs.reason}"
+        if self._plan.verdict.is_refused:
+            return "meets no resistance: this route is refused"
+        if lost := self._lost(me, self._plan.verdict, key):
+            return f"wins: {lost.message}"
+        if lost := self._lost(key, theirs, me):
+            return f"loses: {lost.message}"
+        return f"loses to another: {theirs.message}" if theirs.faults else "claims another part"
+
+    def _lost(self, loser: ObjectKey, verdict: Verdict, winner: ObjectKey) -> Fault | None:
+        """What is said of the claim that *loser* lost to *winner*: as the files have it, else as it is at rest."""
+        first = self._first[loser][1].verdict if loser in self._first else Verdict(is_ours=False)
+        faults = [each for each in (*first.faults, *verdict.faults) if each.reason is Reason.ADDRESS_CONFLICT]
+        return next((each for each in faults if f" {winner}," in each.message), None)
+
+    # ------------------------------------------------------------ Pods
+    def _pods(self) -> Iterator[tuple[str, str, str]]:
+        route, view = self._route, self._view
+        mode = mode_of(route, view.modes)
+        matching = [pod for pod in view.pods if route.pod_selector.matches(pod.meta.labels)]
+        if mode is None or route.pod_selector.is_empty:
+            return
+        families = frozenset(claim.prefix.version for claim in self._plan.verdict.claims)
+        found = find_candidates(route, matching, view.nodes, mode, families)
+        for pod in matching:
+            why = pod_refusal(pod, view.nodes, mode) or (LACKS_IP if pod in found.without_ip else None)
+            yield pod.meta.name, pod.node_name, self._pods_answer(pod, why)
+
+    def _pods_answer(self, pod: Pod, why: str | None) -> str:
+        chosen = self._plan.choice.pod
+        if pod.meta.uid == self._holder_uid:
+            return f"holds the addresses, though it {why}" if why else "holds the addresses"
+        if why is not None:
+            return f"no, it {why}"
+        if chosen is None or self._holder_uid is None:
+            return "eligible"
+        difference = pod.meta.created_at - chosen.meta.created_at
+        age = "older than" if difference < 0 else "newer than" if difference > 0 else "as old as"
+        return f"eligible, and {age} {chosen.meta.name}"
+
+    def _rule(self) -> str:
+        choice, verdict = self._plan.choice, self._plan.verdict
+        if verdict.is_refused:
+            return f"none: a route that is refused ({verdict.reason}) holds nothing"
+        if choice.pod is None:
+            return "none: no Pod may hold the addresses"
+        if self._holder_uid is None and not choice.awaits_ip:
+            return f"none: there is nothing to hold ({verdict.reason})"
+        again = f"; decided anew at {format_time(choice.recheck_at)}" if choice.recheck_at is not None else ""
+        return f"{choice.rule}{self._tie(choice, choice.pod)}{again}"
+
+    def _tie(self, choice: Choice, chosen: Pod) -> str:
+        """Among Pods of one age the present holder stays, else the smallest name is first."""
+        ages = [pod.meta.created_at for pod in self._view.pods if pod.meta.uid != chosen.meta.uid]
+        if not choice.rule.startswith("newest") or chosen.meta.created_at not in ages:
+            return ""
+        view = self._first[self._route.key][0]
+        is_present = present_uid(self._route, view.attachment) == chosen.meta.uid
+        return "; of those as old, the present holder" if is_present else "; of those as old, the first by name"
+
+
+def show_selector(selector: LabelSelector) -> str:
+    """As kubectl writes a selector on one line."""
+    words = [f"{key}={value}" for key, value in selector.match_labels]
+    for each in selector.match_expressions:
+        values = f" ({', '.join(each.values)})" if each.values else ""
+        words.append(f"{each.key} {each.operator}{values}")
+    return ", ".join(words) or "an empty selector"

@@ -1,0 +1,223 @@
+"""
+`persistip plan -f FILE…`: what would the controller make of these manifests?
+
+In: files.  Out: a table for people, or a `v1 List` of every object of ours with the status that it would get, and of
+the AddressAttachments; with `--without-…` also which addresses would move where.  Exit status 0; 1 with `--strict` when
+a route is refused or held by nobody; 2 for files or options that cannot be used at all.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+import yaml
+from cyclopts import App, Parameter
+
+from persistip.cli import offline
+from persistip.cli.changes import Change, find_changes
+from persistip.cli.tables import print_table
+from persistip.errors import ConfigError
+from persistip.model.address import show
+from persistip.model.attachment import AddressAttachment
+from persistip.model.conditions import Condition, ConditionType, Status, find_condition
+from persistip.model.gateway import Gateway, GatewayClass
+from persistip.model.keys import Kind, ObjectKey
+from persistip.model.route import GKEIPRoute
+from persistip.runtime.rehearsal import Settled
+from persistip.wire import from_model, status_from_model
+
+Format = Literal["table", "yaml", "json"]
+
+_ORDER = (Kind.GATEWAY_CLASS, Kind.GATEWAY, Kind.ROUTE, Kind.ATTACHMENT)
+# What is ours of each status; the rest is others' and stays.
+_OURS = frozenset({"pods", "conditions", "addresses", "listeners"})
+
+app = App(name="plan", help="Say what would stand in the cluster once everything has settled.")
+
+
+@app.default
+def plan(
+    *more: offline.MoreFiles,
+    files: offline.Files = (),
+    output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table",
+    now: offline.Now = None,
+    allocator: offline.Allocator = "static",
+    without_nodes: offline.WithoutNodes = (),
+    without_pods: offline.WithoutPods = (),
+    strict: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """
+    Say what would stand in the cluster once everything has settled.
+
+    Reads GatewayClass, Gateway, GKEIPRoute, AddressAttachment, Pod, Node, Namespace and ConfigMap; touches no cluster.
+
+    Parameters
+    ----------
+    output
+        A table for people, or a v1 List of the objects with their status.
+    strict
+        Exit with status 1 when a route is refused or held by nobody, or something could not be read.
+    """
+    try:
+        cluster = offline.load((*files, *more), now=now, allocator=allocator)
+        settled, changes = cluster.rehearsal.settle(), None
+        if without_nodes or without_pods:
+            before = settled
+            cluster.remove(without_nodes, without_pods)
+            settled = cluster.rehearsal.settle()
+            changes = find_changes(before, settled)
+    except ConfigError as error:
+        offline.refuse(error)
+    for key in _given(settled):
+        if (why := offline.is_left_alone(cluster, settled, key)) is not None:
+            offline.say(f"{key} {why}")
+    if output == "table":
+        _print_tables(cluster, settled)
+        if changes is not None:
+            _print_changes(changes, (*without_nodes, *without_pods))
+    else:
+        shown: dict[str, Any] = {"apiVersion": "v1", "kind": "List", "items": list(_items(cluster, settled))}
+        if changes is not None:
+            shown["changes"] = [change.to_plain() for change in changes]
+        print(_dumped(shown, output), end="")
+    sys.exit(_exit_status(cluster, settled, strict=strict))
+
+
+def _dumped(shown: Mapping[str, Any], output: Format) -> str:
+    if output == "json":
+        return json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
+    return str(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=10_000))
+
+
+def _exit_status(cluster: offline.Offline, settled: Settled, *, strict: bool) -> int:
+    if cluster.is_incomplete:
+        return offline.EXIT_UNUSABLE
+    if not strict:
+        return offline.EXIT_DONE
+    routes = [key for key in settled.objects if key.kind is Kind.ROUTE]
+    if cluster.manifests.faults or settled.unreadable or not all(_is_well(cluster, settled, key) for key in routes):
+        return offline.EXIT_STRICT
+    return offline.EXIT_DONE
+
+
+def _is_well(cluster: offline.Offline, settled: Settled, key: ObjectKey) -> bool:
+    """Whether a route is held, or none of our business; one whose Gateway's class is not given is neither."""
+    if offline.is_left_alone(cluster, settled, key) is None:
+        ready = _condition(settled.objects[key], ConditionType.READY)
+        return ready is not None and ready.status == Status.TRUE
+    return not offline.lacks_class(cluster, key)
+
+
+def _given(settled: Settled) -> Iterator[ObjectKey]:
+    """The objects that may get a status, in the order in which they are shown."""
+    for kind in _ORDER:
+        yield from (key for key in settled.objects if key.kind is kind)
+
+
+def _is_ours(cluster: offline.Offline, settled: Settled, key: ObjectKey) -> bool:
+    found = settled.objects[key]
+    if isinstance(found, GatewayClass):
+        return found.controller_name == cluster.policy.controller_name and key not in settled.unreadable
+    return offline.is_left_alone(cluster, settled, key) is None
+
+
+# ---------------------------------------------------------------- for programs
+def _items(cluster: offline.Offline, settled: Settled) -> Iterator[dict[str, Any]]:
+    bodies = {each.model.key: each.body for each in cluster.manifests.objects if each.model is not None}
+    for key in _given(settled):
+        if _is_ours(cluster, settled, key):
+            yield _with_status(settled.objects[key], bodies.get(key, {}))
+
+
+def _with_status(found: Any, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The object as it was given, with the status that it would get; an attachment is all ours."""
+    match found:
+        case GKEIPRoute() | Gateway():
+            status = status_from_model(found.status)
+        case GatewayClass():
+            status = status_from_model(found.conditions)
+        case _:
+            shown = from_model(found)
+            # That of the rehearsal; in an answer to an API server it would be a precondition.
+            shown["metadata"].pop("resourceVersion", None)
+            return shown
+    others = {name: value for name, value in (body.get("status") or {}).items() if name not in _OURS}
+    return {**body, "status": {**status, **others}}
+
+
+# ---------------------------------------------------------------- for people
+def _print_tables(cluster: offline.Offline, settled: Settled) -> None:
+    ours = [settled.objects[key] for key in _given(settled) if _is_ours(cluster, settled, key)]
+    routes = [each for each in ours if isinstance(each, GKEIPRoute)]
+    if routes:
+        columns = ("ROUTE", "ADDRESSES", "POD", "NODE", "READY", "REASON")
+        print_table(columns, [_route_row(each, settled.attachment_of(each.key)) for each in routes])
+    else:
+        print("No GKEIPRoute of ours is given.")
+    gateways = [each for each in ours if isinstance(each, Gateway)]
+    if gateways:
+        print()
+        print_table(("GATEWAY", "ADDRESSES", "LISTENERS", "PROGRAMMED", "REASON"), [_gateway_row(g) for g in gateways])
+    remarks = [remark for each in ours if not isinstance(each, AddressAttachment) for remark in _remarks(each)]
+    if remarks:
+        print()
+        print("\n".join(remarks))
+
+
+def _route_row(route: GKEIPRoute, attachment: AddressAttachment | None) -> tuple[str, ...]:
+    holder = attachment.spec.holder if attachment is not None and attachment.spec.held_prefixes else None
+    ready = _condition(route, ConditionType.READY)
+    return (
+        route.key.path,
+        ", ".join(address.value for address in route.addresses),
+        holder.pod_name if holder is not None else "",
+        holder.node_name if holder is not None else "",
+        ready.status if ready is not None else "",
+        ready.reason if ready is not None else "",
+    )
+
+
+def _gateway_row(gateway: Gateway) -> tuple[str, ...]:
+    programmed = _condition(gateway, ConditionType.PROGRAMMED)
+    routes = {each.name: each.attached_routes for each in gateway.status.listeners}
+    return (
+        gateway.key.path,
+        ", ".join(address.value for address in gateway.addresses),
+        ", ".join(f"{name} ({count} route{'s' * (count != 1)})" for name, count in routes.items()),
+        programmed.status if programmed is not None else "",
+        programmed.reason if programmed is not None else "",
+    )
+
+
+def _remarks(found: Any) -> Iterator[str]:
+    """Everything that is not as its owner wished, once."""
+    conditions = found.conditions if isinstance(found, GatewayClass) else found.status.conditions
+    first = ConditionType.READY if isinstance(found, GKEIPRoute) else ConditionType.ACCEPTED
+    said = [each for type_ in (first, ConditionType.PROGRAMMED) if (each := find_condition(conditions, type_))]
+    messages = dict.fromkeys(each.message for each in said if each.status != Status.TRUE)
+    yield from (f"{found.key}: {message}" for message in messages)
+
+
+def _condition(found: Any, type_: ConditionType) -> Condition | None:
+    return find_condition(found.status.conditions, type_)
+
+
+def _print_changes(changes: tuple[Change, ...], gone: tuple[str, ...]) -> None:
+    print()
+    print(f"Without {', '.join(gone)}: {'' if changes else 'nothing moves.'}".rstrip())
+    if not changes:
+        return
+    rows = [
+        (
+            change.route.path,
+            ", ".join(show(prefix) for prefix in change.prefixes),
+            change.place(change.former),
+            change.place(change.next),
+            change.why,
+        )
+        for change in changes
+    ]
+    print_table(("ROUTE", "ADDRESSES", "FROM", "TO", "WHY"), rows)
