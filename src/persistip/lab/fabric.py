@@ -262,7 +262,16 @@ class Fabric:
         ips = self._join(name, 10 + number)
         self._routes(name, ["default", "default"], via=router, link=UPLINK)
         if cni == "bridge":
-            self._netlinks[name].link("add", ifname=BRIDGE, kind="bridge", br_mcast_snooping=0, br_forward_delay=0)
+            # A fixed hardware address, as the bridge plugin gives it: by itself a bridge takes the lowest of its ports',
+            # and when that goes with its Pod, the others send to an address that is no more.
+            self._netlinks[name].link(
+                "add",
+                ifname=BRIDGE,
+                kind="bridge",
+                address=f"02:00:0a:f4:{number:02x}:01",
+                br_mcast_snooping=0,
+                br_forward_delay=0,
+            )
             self._set_link(name, BRIDGE, state="up")
             self._address(
                 name, BRIDGE, [f"{ip}/{subnet.prefixlen}" for ip, subnet in zip(gateways, ranges, strict=True)]
