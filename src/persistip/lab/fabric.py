@@ -262,7 +262,7 @@ class Fabric:
         ips = self._join(name, 10 + number)
         self._routes(name, ["default", "default"], via=router, link=UPLINK)
         if cni == "bridge":
-            # A fixed hardware address, as the bridge plugin gives it: by itself a bridge takes the lowest of its ports',
+            # A fixed hardware address, as the bridge plugin gives: by itself it takes the lowest of its ports',
             # and when that goes with its Pod, the others send to an address that is no more.
             self._netlinks[name].link(
                 "add",
