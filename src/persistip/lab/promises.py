@@ -80,6 +80,7 @@ class Timeline:
         self.attachments: dict[ObjectKey, AddressAttachment] = {}
         self.pods: dict[str, Pod] = {}
         self.pod_names: dict[str, tuple[str, str]] = {}
+        """Namespace and name of every Pod ever heard of, by UID."""
         self._pod_ips: dict[str, frozenset[IPAddress]] = {}
         self._past: list[tuple[float, Mapping[str, Named]]] = []
 
@@ -97,7 +98,6 @@ class Timeline:
                 return {}
 
     def _take_pod(self, pod: Pod, *, is_gone: bool) -> None:
-        self.pod_names[pod.meta.uid] = (pod.meta.namespace, pod.meta.name)
         if is_gone:
             self.pods.pop(pod.meta.uid, None)
         else:
@@ -213,6 +213,9 @@ class Watch:
 
     def _arrive(self, item: Mapping[str, Any], *, is_gone: bool) -> None:
         found = to_model(item)
+        if isinstance(found, Pod):
+            # At once: a list gives a Pod by its latest version, which may be younger than what was decided about it.
+            self._timeline.pod_names[found.meta.uid] = (found.meta.namespace, found.meta.name)
         if not isinstance(found, Unreadable):
             self._arrived.put_nowait((int(found.meta.resource_version), found, is_gone))
 

@@ -61,6 +61,7 @@ _KINDS = (
     "Unplanned: the holder fails or goes before another has taken over",
     "No other Pod takes over",
 )
+_LOG_LINES = 6
 _REPLACING = frozenset({"pod-deleted", "rolling-update", "node-drained"})
 """Events after which a Pod of the same name is another: a StatefulSet makes it anew."""
 
@@ -160,19 +161,24 @@ class Report:
 
     def _print_verdict(self, result: LabResult) -> None:
         self._print()
+        sentences = [failure for failure in result.failures if "\n" not in failure]
+        # What has several lines is the end of a process's log, which explains and is no failure of its own.
+        logs = [failure for failure in result.failures if "\n" in failure]
         if result.is_ok:
             self._print(Text("Everything went as promised.", "bold green"))
         else:
             broken = [name for name, promise in result.promises.items() if not promise.held]
-            count = len(result.failures) + len(broken)
+            count = len(sentences) + len(broken)
             what = f"; broken: {', '.join(broken)}" if broken else ""
             self._print(Text(f"{count} {'thing' if count == 1 else 'things'} went wrong{what}.", "bold red"))
-        for failure in result.failures:
-            first, *tail = failure.splitlines() or [""]
-            self._print(_indented(first, 2, "red"))
-            # What follows the sentence is the end of a process's log: kept as it is.
-            for line in tail:
-                self._print(_indented(line, 4, "dim"))
+        for failure in sentences:
+            self._print(_indented(failure, 2, "red"))
+        for log in logs:
+            title, *lines = log.splitlines()
+            self._print()
+            self._print(_indented(title, 2, "bold"))
+            for line in lines[-_LOG_LINES:]:
+                self._console.print(Text(f"    {line}", "dim"), no_wrap=True, overflow="ellipsis", crop=True)
         if result.is_ok and not self._options.keep:
             self._print(_indented(_NEXT, 0, "dim"))
 
@@ -379,7 +385,8 @@ def _short_way(event: EventResult) -> str:
 def summary_sentences(result: LabResult) -> Iterable[str]:
     """What the tables mean, for a reader who knows none of their words."""
     planned, unplanned, others = (
-        [event for event in result.events if _kind(event) == kind and event.target is not None] for kind in range(3)
+        [event for event in result.events if _kind(event) == kind and event.source and event.target]
+        for kind in range(3)
     )
     if planned:
         lost, sent = _count(planned)
@@ -396,7 +403,7 @@ def summary_sentences(result: LabResult) -> Iterable[str]:
         )
     if others:
         lost, sent = _count(others)
-        yield f"No other Pod took over ({_times(others)}): {lost:,} of {sent:,} packets were lost."
+        yield f"Without a move ({_times(others)}): {lost:,} of {sent:,} packets were lost."
     if any(event.tcp == "reset" for event in result.events):
         yield (
             "A TCP connection belongs to the process that accepted it: after a move it is reset at once, so that the "

@@ -1,0 +1,363 @@
+"""Does `persistip lab` understand what a user gives it, and say what is wrong in words that help?"""
+
+import asyncio
+import io
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from persistip.cli import lab as verb
+from persistip.lab import sandbox
+from persistip.lab.prompt import VERBS, Command, Prompt, find_pod, parse, run_prompt
+from persistip.lab.report import make_console
+from persistip.lab.results import LabResult, Place, RouteResult
+from persistip.wire.files import find_doubts, read_files
+
+BAD_ROUTE = """
+apiVersion: networking.gke.io/v1
+kind: GKEIPRoute
+metadata: {name: bad, namespace: phone}
+spec:
+  parentRefs: [{name: public, namespace: network}]
+  addresses: [{type: IPAddress, value: 192.0.2.150}]
+  podSelector: {matchLabels: {app: nat}}
+"""
+
+
+def test_example_is_small_and_without_fault() -> None:
+    """The example has no fault and no doubt, at most eight Pods and six addresses, and one route for each mode."""
+    found = read_files([verb.EXAMPLE])
+    assert (found.faults, find_doubts(found)) == ((), ())
+    bodies = [each.body for each in found.objects]
+    assert sum(body["spec"]["replicas"] for body in bodies if body["kind"] in ("StatefulSet", "Deployment")) <= 8
+    routes = [body["spec"] for body in bodies if body["kind"] == "GKEIPRoute"]
+    assert sum(len(spec["addresses"]) for spec in routes) <= 6
+    assert {spec.get("reactionMode", "ReadyCondition") for spec in routes} == {"ReadyCondition", "Exists"}
+
+
+def test_printed_example_reads_like_the_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What --print-example prints is the example: saved to a file, it gives the same objects."""
+    with pytest.raises(SystemExit) as ended:
+        verb.app(["--print-example"])
+    assert ended.value.code == 0
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(capsys.readouterr().out)
+    assert [each.body for each in verb.read_input([copy]).manifests] == [
+        each.body for each in verb.read_input([]).manifests
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "bad.yaml:1"),
+        (BAD_ROUTE.replace("GKEIPRoute", "GKEIProute"), "unknown kind 'GKEIProute'; did you mean GKEIPRoute?"),
+        (BAD_ROUTE.replace("podSelector", "podSelektor"), "spec.podSelektor: unknown field; did you mean podSelector?"),
+        (BAD_ROUTE.replace("{app: nat}", "{app: 7}"), 'must be a string, but is the number 7; put it in quotes: "7"'),
+        (
+            BAD_ROUTE.replace("192.0.2.150", "192.0.2.150/24"),
+            "spec.addresses[0].value: '192.0.2.150/24' has host bits set; write 192.0.2.0/24 for the network",
+        ),
+        (
+            BAD_ROUTE.replace("name: public", "name: pubic"),
+            "spec.parentRefs[0].name: no Gateway network/pubic exists; did you mean network/public?",
+        ),
+    ],
+)
+def test_bad_input_is_named_and_the_rest_is_used(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File, field and fix are told, the object is left out by name, and the story is told with all others."""
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(text)
+    ran: list[Sequence[Any]] = []
+    monkeypatch.setattr("persistip.lab.story.run", lambda options, manifests, *_: ran.append(manifests) or OK)
+    with pytest.raises(SystemExit) as ended:
+        verb.app(["--datapath", "memory", "--file", str(verb.EXAMPLE), "--file", str(bad)])
+    errors = capsys.readouterr().err
+    assert ended.value.code == 0
+    assert str(bad) in errors
+    assert said in errors
+    assert "Left out of the run:" in errors
+    assert [each.subject for each in ran[0]] == [each.subject for each in verb.read_input([]).manifests]
+
+
+OK = LabResult(seed=0, datapath="memory", rootless=False)
+
+
+@pytest.mark.parametrize("text", ["a: [", "", BAD_ROUTE, "apiVersion: v1\nkind: Namespace\nmetadata: {name: x}\n"])
+def test_input_without_a_usable_route_ends_with_status_2(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no route is left there is nothing to watch: every fault is told, and the status is 2."""
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        verb.app(["-f", str(bad)])
+    assert ended.value.code == 2
+    errors = capsys.readouterr().err
+    assert "nothing is left to run: no usable GKEIPRoute" in errors
+    assert text != BAD_ROUTE or "no Gateway network/public exists; define it" in errors
+
+
+def test_file_that_does_not_exist_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A missing file is a fault like any other."""
+    with pytest.raises(SystemExit) as ended:
+        verb.app(["-f", str(tmp_path / "nowhere.yaml")])
+    assert ended.value.code == 2
+    assert "nowhere.yaml: cannot be read: No such file or directory" in capsys.readouterr().err
+
+
+def test_unknown_event_ends_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """A slip in an event's name is told with all names, and nothing is run."""
+    with pytest.raises(SystemExit) as ended:
+        verb.app(["--event", "pod-deletd"])
+    assert ended.value.code == 2
+    assert "no event pod-deletd; there are process-killed, pod-deleted," in capsys.readouterr().err
+
+
+def test_machine_without_namespaces_is_offered_simulated_packets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the kernel refuses namespaces, what is missing is told, and what still works."""
+
+    def refuse(*_: object) -> int:
+        raise sandbox.SandboxUnavailableError([sandbox.Obstacle("unshare", 1)])
+
+    monkeypatch.setattr(sandbox, "run", refuse)
+    monkeypatch.setattr(sandbox, "current", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        verb.app([])
+    assert ended.value.code == 2
+    errors = capsys.readouterr().err
+    assert "unshare: Operation not permitted" in errors
+    assert "persistip lab --datapath memory" in errors
+
+
+def test_missing_extra_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pyroute2 the message says what to install."""
+    monkeypatch.setattr(sandbox, "current", lambda: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(SystemExit) as ended:
+        verb.app([])
+    assert ended.value.code == 2
+    assert "pip install 'persistip[lab]'" in capsys.readouterr().err
+
+
+def test_command_in_the_sandbox_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that is run inside has every flag that was given outside, and understands it the same way."""
+    given = ["-f", "a.yaml", "b.yaml", "--json", "--keep", "--seed", "-3", "--without-agents", "--event", "pod-deleted"]
+    seen: list[tuple[object, ...]] = []
+    monkeypatch.setattr(verb, "_run", lambda *arguments: seen.append(arguments) or 0)
+    for arguments in (given, None):
+        with pytest.raises(SystemExit):
+            verb.app(verb._arguments(*seen[0]) if arguments is None else arguments)  # type: ignore[arg-type]
+    assert seen[0] == seen[1]
+    assert seen[0][1:] == ((Path("a.yaml"), Path("b.yaml")), True)
+
+
+@pytest.mark.parametrize(("failures", "status"), [((), 0), (("something",), 1)])
+def test_json_alone_is_on_standard_output(
+    failures: tuple[str, ...], status: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --json standard output holds one document, and the status still tells how it went."""
+    result = LabResult(seed=0, datapath="memory", rootless=False, failures=failures)
+    monkeypatch.setattr("persistip.lab.story.run", lambda *_: result)
+    with pytest.raises(SystemExit) as ended:
+        verb.app(["--datapath", "memory", "--json"])
+    output = capsys.readouterr().out
+    assert ended.value.code == status
+    assert output.startswith("{\n")
+    assert output.endswith("}\n")
+
+
+def test_interrupt_ends_with_status_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends with a sentence and the status that a shell expects."""
+
+    def interrupt(*_: object) -> LabResult:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("persistip.lab.story.run", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        verb.app(["--datapath", "memory"])
+    assert ended.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- the prompt
+
+
+@pytest.mark.parametrize(
+    ("line", "parsed"),
+    [
+        ("delete pod sip-0", Command("delete pod", ("sip-0",))),
+        ("  kill agent node-a  # now", Command("kill agent", ("node-a",))),
+        (
+            "in node-a ip -6 route show 'table local'",
+            Command("in", ("node-a", "ip", "-6", "route", "show", "table local")),
+        ),
+        ("probe 192.0.2.1 2.5", Command("probe", ("192.0.2.1", "2.5"))),
+        ("exit", Command("quit")),
+        ("?", Command("help")),
+        ("", None),
+        ("# nothing", None),
+        ("kill node-a", "write `kill pod POD` or `kill agent NODE`"),
+        ("delete pod", "write `delete pod POD`"),
+        ("status now", "write `status`"),
+        ("probe 192.0.2.1 soon", "'soon' is no number of seconds"),
+        ("probe 192.0.2.1 -1", "'-1' is no number of seconds"),
+        ("frobnicate", "unknown command 'frobnicate'; `help` lists all"),
+        ("in node-a 'ip", "No closing quotation; close the quotes, or put a backslash before them"),
+    ],
+)
+def test_line_is_understood_or_answered(line: str, parsed: Command | str | None) -> None:
+    """A line is a command, or nothing, or gets a sentence that says what to write."""
+    assert parse(line) == parsed
+
+
+def pod(namespace: str, name: str) -> dict[str, Any]:
+    """Return a Pod."""
+    return {
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {"nodeName": "node-a"},
+        "status": {"podIPs": [{"ip": "10.244.1.2"}], "conditions": [{"type": "Ready", "status": "True"}]},
+    }
+
+
+PODS = (pod("phone", "nat-x1"), pod("phone", "nat-x2"), pod("phone", "nat-x"), pod("shop", "web-0"))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("nat-x1", PODS[0]),
+        ("nat-x", PODS[2]),
+        ("shop/web-0", PODS[3]),
+        ("web", PODS[3]),
+        ("nat", "nat may be any of phone/nat-x, phone/nat-x1, phone/nat-x2"),
+        ("phone/web-0", "there is no Pod phone/web-0; there are phone/nat-x, phone/nat-x1, phone/nat-x2, shop/web-0"),
+    ],
+)
+def test_pod_is_found_by_name_or_its_beginning(text: str, found: object) -> None:
+    """A Pod may be named in full or by as much as is unmistakable."""
+    assert find_pod(PODS, text) == found
+
+
+class FakeLab:
+    """Takes the prompt's calls down."""
+
+    nodes = ("node-a", "node-b")
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a method that only notes its call."""
+        if name in ("signal_pod", "signal_agent", "cut", "restore"):
+            return lambda *arguments: self.calls.append((name, *arguments))
+
+        async def note(*arguments: object) -> int:
+            self.calls.append((name, *arguments))
+            return 3
+
+        return note
+
+    async def pods(self) -> Sequence[Mapping[str, Any]]:
+        """Return the Pods."""
+        return PODS
+
+    async def routes(self) -> tuple[RouteResult, ...]:
+        """Return one route."""
+        place = Place("nat-x1", "node-a")
+        return (
+            RouteResult(
+                route="phone/nat", addresses=("192.0.2.1/32",), place=place, conditions={"Ready": ("True", "Ready")}
+            ),
+        )
+
+    def agents(self) -> Mapping[str, bool]:
+        """Return who runs."""
+        return {"node-a": True, "node-b": False}
+
+    async def reach(self, address: str) -> str | None:
+        """Answer for one address only."""
+        return "nat-x1@uid" if address == "192.0.2.1" else None
+
+
+def typed(*lines: str) -> tuple[FakeLab, str]:
+    """Carry *lines* out, and return what the lab was asked and what was said."""
+    lab, file = FakeLab(), io.StringIO()
+    prompt = Prompt(lab, make_console(file))  # type: ignore[arg-type]
+
+    async def work() -> None:
+        for line in lines:
+            command = parse(line)
+            assert isinstance(command, Command)
+            await prompt.run(command)
+
+    asyncio.run(work())
+    return lab, file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("line", "call"),
+    [
+        ("delete pod nat-x1", ("delete", "Pod", "phone", "nat-x1")),
+        ("kill pod web", ("signal_pod", "shop", "web-0", signal.SIGKILL)),
+        ("unready nat-x1", ("signal_pod", "phone", "nat-x1", signal.SIGUSR1)),
+        ("ready nat-x1", ("signal_pod", "phone", "nat-x1", signal.SIGUSR2)),
+        ("cordon node-b", ("patch", "Node", "", "node-b", {"spec": {"unschedulable": True}})),
+        ("uncordon node-b", ("uncordon", "node-b")),
+        ("drain node-b", ("drain", "node-b")),
+        ("kill agent node-a", ("signal_agent", "node-a", signal.SIGKILL)),
+        ("start agent node-a", ("start_agent", "node-a")),
+        ("cut node-a", ("cut", "node-a")),
+        ("restore node-a", ("restore", "node-a")),
+        ("in node-a ip route", ("run_inside", "node-a", ("ip", "route"))),
+    ],
+)
+def test_command_asks_the_lab(line: str, call: tuple[object, ...]) -> None:
+    """Each command becomes the one request that it stands for."""
+    assert typed(line)[0].calls == [call]
+
+
+def test_look_around_tells_routes_pods_and_agents() -> None:
+    """Status names holders, conditions, Pods and which agents run; help names every command."""
+    text = typed("status", "help", "probe 192.0.2.1 0.3", "probe 192.0.2.9 0.1", "in node-a false")[1]
+    assert "phone/nat: 192.0.2.1/32, held by nat-x1 on node-a" in text
+    assert "phone/nat-x1: node-a, Ready, 10.244.1.2" in text
+    assert "agents: node-a runs, node-b does not run" in text
+    assert all(each.name in text and each.help in text for each in VERBS)
+    assert text.count("s  nat-x1") == 1
+    assert "nobody answers" in text
+    assert "exit status 3" in text
+
+
+def test_mistaken_command_is_answered_and_asks_nothing(tmp_path: Path) -> None:
+    """A wrong name is answered with the right ones; manifests with faults are told as everywhere."""
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(BAD_ROUTE + "  x: y\n---\n" + BAD_ROUTE.replace("bad", "good"))
+    lab, text = typed("cut node-z", "delete pod zebra", f"apply {bad}")
+    assert "there is no node node-z; there are node-a, node-b" in text
+    assert "there is no Pod zebra" in text
+    assert "spec.x: unknown field" in text
+    assert [call[:1] for call in lab.calls] == [("apply",)]
+
+
+def test_prompt_reads_a_pipe_to_its_end_or_quit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal the commands come from a pipe: the last one needs no newline, and quit ends it."""
+    for text, count in ((b"cut node-a\nnonsense\n\ncut node-b", 2), (b"cut node-a\nquit\ncut node-b\n", 1)):
+        reader, writer = os.pipe()
+        os.write(writer, text)
+        os.close(writer)
+        with open(reader) as pipe:  # noqa: PTH123 - a descriptor, not a path
+            monkeypatch.setattr(sys, "stdin", pipe)
+            lab, file = FakeLab(), io.StringIO()
+            asyncio.run(run_prompt(lab, make_console(file)))  # type: ignore[arg-type]
+        assert len(lab.calls) == count
+        assert "lab> " not in file.getvalue()
