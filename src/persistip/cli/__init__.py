@@ -7,7 +7,13 @@ library nor a client it does not use.
 
 from __future__ import annotations
 
+import os
+import sys
+
 from cyclopts import App
+
+EXIT_PIPE = 141
+"""As a shell shows a process that SIGPIPE has ended."""
 
 VERBS = {
     "run": "persistip.cli.run:app",
@@ -27,4 +33,9 @@ def make_app() -> App:
 
 def main() -> None:
     """Console script `persistip`."""
-    make_app()()
+    try:
+        make_app()()
+    except BrokenPipeError:
+        # Whoever read our output has read enough (`persistip plan … | head`); the interpreter must not flush again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_PIPE)

@@ -233,16 +233,20 @@ class _Explanation:
         return next((each for each in faults if f" {winner}," in each.message), None)
 
     # ------------------------------------------------------------ Pods
-    def _pods(self) -> Iterator[tuple[str, str, str]]:
+    def _judged(self) -> Iterator[tuple[Pod, str | None]]:
+        """The Pods that the selector matches, each with why it may not hold the addresses."""
         route, view = self._route, self._view
         mode = mode_of(route, view.modes)
-        matching = [pod for pod in view.pods if route.pod_selector.matches(pod.meta.labels)]
         if mode is None or route.pod_selector.is_empty:
             return
         families = frozenset(claim.prefix.version for claim in self._plan.verdict.claims)
+        matching = [pod for pod in view.pods if route.pod_selector.matches(pod.meta.labels)]
         found = find_candidates(route, matching, view.nodes, mode, families)
         for pod in matching:
-            why = pod_refusal(pod, view.nodes, mode) or (LACKS_IP if pod in found.without_ip else None)
+            yield pod, pod_refusal(pod, view.nodes, mode) or (LACKS_IP if pod in found.without_ip else None)
+
+    def _pods(self) -> Iterator[tuple[str, str, str]]:
+        for pod, why in self._judged():
             yield pod.meta.name, pod.node_name, self._pods_answer(pod, why)
 
     def _pods_answer(self, pod: Pod, why: str | None) -> str:
@@ -270,8 +274,13 @@ class _Explanation:
 
     def _tie(self, choice: Choice, chosen: Pod) -> str:
         """Among Pods of one age the present holder stays, else the smallest name is first."""
-        ages = [pod.meta.created_at for pod in self._view.pods if pod.meta.uid != chosen.meta.uid]
-        if not choice.rule.startswith("newest") or chosen.meta.created_at not in ages:
+        others = [pod for pod, why in self._judged() if why is None and pod.meta.uid != chosen.meta.uid]
+        ages = [pod.meta.created_at for pod in others]
+        if not choice.rule.startswith("newest"):
+            return ""
+        if not ages:
+            return "; no other Pod is eligible"
+        if chosen.meta.created_at not in ages:
             return ""
         view = self._first[self._route.key][0]
         is_present = present_uid(self._route, view.attachment) == chosen.meta.uid

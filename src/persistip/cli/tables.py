@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-_GOOD, _BAD = frozenset({"True", "Ready"}), frozenset({"False", "nobody"})
+_GOOD, _BAD = frozenset({"True"}), frozenset({"False", "nobody"})
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, indent: int = 0) -> None:
