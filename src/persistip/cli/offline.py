@@ -77,7 +77,8 @@ class Offline:
         for what, names, known in (("Node", nodes, self.nodes), ("Pod", pods, self.pods)):
             for name in names:
                 if name not in known:
-                    meant = closest(name, known)
+                    named = {each.rpartition("/")[2]: each for each in sorted(known)}
+                    meant = named.get(name) or closest(name, known)
                     fix = f"did you mean {meant}?" if meant else f"there are: {', '.join(sorted(known)) or 'none'}"
                     raise ConfigError(f"there is no {what} {name!r} to be without; {fix}")
         for name in nodes:
@@ -187,7 +188,7 @@ def _read_one(file: str) -> Manifests:
     kinds = tuple(Kind)
     found = read_text(sys.stdin.read(), file="stdin", kinds=kinds) if file == "-" else read_files([file], kinds=kinds)
     if found == Manifests((), ()):
-        return Manifests((), (Fault(file=file, message="holds no object"),))
+        return Manifests((), (Fault(file="stdin" if file == "-" else file, message="holds no object"),))
     return found
 
 

@@ -141,8 +141,9 @@ def _with_status(found: Any, body: Mapping[str, Any]) -> dict[str, Any]:
             status = status_from_model(found.conditions)
         case _:
             shown = from_model(found)
-            # That of the rehearsal; in an answer to an API server it would be a precondition.
-            shown["metadata"].pop("resourceVersion", None)
+            # Only an API server can count them; in a request to one the first would be a precondition.
+            for name in ("resourceVersion", "generation"):
+                shown["metadata"].pop(name, None)
             return shown
     others = {name: value for name, value in (body.get("status") or {}).items() if name not in _OURS}
     return {**body, "status": {**status, **others}}
