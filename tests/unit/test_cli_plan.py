@@ -6,17 +6,17 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 import yaml
+from commandline import Said, call
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persistip.cli import make_app
 from persistip.cli.tables import print_table
 
 NO_POD = "no Pod of the namespace matches spec.podSelector"
@@ -100,12 +100,8 @@ CONFLICT = (
 
 
 @attrs.frozen
-class Said:
-    """What a command printed, and how it ended."""
-
-    out: str
-    err: str
-    status: int
+class Planned(Said):
+    """What `persistip plan` said."""
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -119,28 +115,16 @@ class Said:
         return dict(found)
 
 
-def call(*arguments: str, documents: Iterable[str] = CLUSTER) -> Said:
-    """Run the command line in this process, with *documents* as its standard input."""
-    out, err, before = io.StringIO(), io.StringIO(), sys.stdin
-    sys.stdin = io.StringIO("---\n".join(documents))
-    try:
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            make_app()([*arguments, "--now", NOW] if "--now" not in arguments else arguments)
-    finally:
-        sys.stdin = before
-    assert isinstance(ended.value.code, int)
-    return Said(out.getvalue(), err.getvalue(), ended.value.code)
-
-
-def plan(*arguments: str, documents: Iterable[str] = CLUSTER) -> Said:
+def plan(*arguments: str, documents: Iterable[str] = CLUSTER) -> Planned:
     """Run `persistip plan -f -`."""
-    return call("plan", "-f", "-", *arguments, documents=documents)
+    when = () if "--now" in arguments else ("--now", NOW)
+    return Planned(*attrs.astuple(call("plan", "-f", "-", *arguments, *when, documents=documents)))
 
 
 def test_table_says_who_holds_what() -> None:
     """By default people get a table of routes and Gateways, and nothing else when nothing is wrong."""
     said = plan()
-    assert said == Said(
+    assert said == Planned(
         "ROUTE       ADDRESSES     POD     NODE     READY   REASON\n"
         "phone/nat   192.0.2.140   nat-1   node-b   True    Ready\n"
         "\n"
@@ -281,7 +265,7 @@ def test_strict_fails_for_routes_that_nobody_holds(documents: tuple[str, ...], s
 )
 def test_nothing_to_work_on_ends_with_status_2(arguments: list[str], said: str) -> None:
     """Files and options that cannot be used at all are told from routes that are refused."""
-    answer = call(*arguments)
+    answer = call(*arguments, documents=CLUSTER)
     assert (answer.out, answer.status) == ("", 2)
     assert answer.err.startswith(said)
 

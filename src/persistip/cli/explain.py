@@ -213,7 +213,9 @@ class _Explanation:
 
     def _rivals_answer(self, rival: RouteFacts) -> str:
         key, me = rival.route.key, self._route.key
-        theirs = self._settled.plans.get(key, RoutePlan()).verdict
+        if key in self._settled.unreadable:
+            return "is not judged, since what it rests on could not be read"
+        theirs = self._settled.plans[key].verdict
         if not theirs.is_ours:
             return "is left alone: it is not ours"
         if theirs.is_refused:
