@@ -86,7 +86,7 @@ def test_loss_is_told_for_each_direction() -> None:
     """Where packets were lost, each direction has its silence and its count."""
     text = told(event(ingress=Flow(sent=2000, lost=1234, blackout_ms=1233.06)))
     assert "in   silent for 1,233.1 ms, 1,234 of 2,000 packets lost" in text
-    assert "out  none of 1,500 packets lost" in text
+    assert "out  none of 1,500 packets lost; the longest gap was 0.2 ms" in text
 
 
 def test_withdrawn_address_is_silent_as_it_should_be() -> None:

@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
+import attrs
 from rich.console import Console
 from rich.padding import Padding
 from rich.status import Status
@@ -66,6 +67,14 @@ _REPLACING = frozenset({"pod-deleted", "rolling-update", "node-drained"})
 """Events after which a Pod of the same name is another: a StatefulSet makes it anew."""
 
 
+@attrs.frozen
+class Line:
+    """A paragraph and the column at which it begins."""
+
+    text: Text
+    columns: int
+
+
 class Report:
     """The Observer that prints; `finish` prints the end, `close` lets go of the terminal."""
 
@@ -92,10 +101,11 @@ class Report:
     def stage(self, text: str) -> None:
         """A step of the way up or down."""
         self._print(Text.assemble(("  · ", "dim"), text))
-        self._wait("")
+        self._wait("waiting for the cluster to come to rest")
 
     def routes(self, routes: tuple[RouteResult, ...]) -> None:
         """The whole table the first time; later the events tell what changed."""
+        self.close()
         if self._are_routes_shown:
             return
         self._are_routes_shown = True
@@ -105,17 +115,20 @@ class Report:
 
     def event_begins(self, name: str, sentence: str) -> None:
         """What is done, before it is."""
+        self.close()
         self._events += 1
         self._print()
         title = TITLES.get(name, name.replace("-", " "))
         self._print(Text.assemble((f"{self._events:>2}  {title}", "bold"), (f"  {name}", "dim")))
-        self._print(_indented(sentence, 4, "cyan"))
+        self._say(Text(sentence, "cyan"), 4)
         self._wait("the client outside is measuring")
 
     def event_ends(self, result: EventResult) -> None:
         """What the client outside saw of it."""
+        self.close()
         for line in event_lines(result):
-            self._print(line)
+            self._say(line.text, line.columns)
+        self._wait("looking whether what was promised holds")
 
     async def prompt(self, lab: RunningLab) -> None:
         """Take commands until the user has enough."""
@@ -130,14 +143,14 @@ class Report:
         self.close()
         if result.events:
             self._print()
-            self._print(Text("All events", "bold"))
+            self._print(Text("All events: the longest silence and all losses, both directions together", "bold"))
             for title, table in event_tables(result.events):
                 self._print()
-                self._print(Text(f"  {title}", "italic"))
-                self._print(Padding(table, (0, 0, 0, 2)))
+                self._print(Text(title, "italic"))
+                self._print(table)
             self._print()
             for sentence in summary_sentences(result):
-                self._print(_indented(sentence, 2))
+                self._say(Text(sentence), 2)
         not_ready = [route for route in result.routes if not _is_ready(route)]
         if not_ready:
             self._print()
@@ -155,9 +168,16 @@ class Report:
         if promise.held and not promise.checks:
             mark, style = "-", "dim"
         checks = f"{promise.checks:,} checks" if promise.checks else "no occasion"
-        self._print(Text.assemble((f"  {mark:<6} {name}", style), (f" {checks:>13}  ", "dim"), PROMISES.get(name, "")))
+        head = Text.assemble((f"  {mark:<6} {name}", style), (f" {checks:>13}  ", "dim"))
+        first, *rest = Text(PROMISES.get(name, "")).wrap(self._console, max(20, self._console.width - len(head))) or [
+            Text()
+        ]
+        first.rstrip()
+        self._print(head.append_text(first))
+        for line in rest:
+            self._say(line, len(head.plain) - len(first.plain))
         for sentence in promise.seen:
-            self._print(_indented(sentence, 27, "red"))
+            self._say(Text(sentence, "red"), 27)
 
     def _print_verdict(self, result: LabResult) -> None:
         self._print()
@@ -172,15 +192,15 @@ class Report:
             what = f"; broken: {', '.join(broken)}" if broken else ""
             self._print(Text(f"{count} {'thing' if count == 1 else 'things'} went wrong{what}.", "bold red"))
         for failure in sentences:
-            self._print(_indented(failure, 2, "red"))
+            self._say(Text(failure, "red"), 2)
         for log in logs:
             title, *lines = log.splitlines()
             self._print()
-            self._print(_indented(title, 2, "bold"))
+            self._say(Text(title, "bold"), 2)
             for line in lines[-_LOG_LINES:]:
                 self._console.print(Text(f"    {line}", "dim"), no_wrap=True, overflow="ellipsis", crop=True)
         if result.is_ok and not self._options.keep:
-            self._print(_indented(_NEXT, 0, "dim"))
+            self._say(Text(_NEXT, "dim"), 0)
 
     def close(self) -> None:
         """Stop the line that moves, so that the terminal is as it was."""
@@ -191,10 +211,16 @@ class Report:
     def _print(self, what: Text | Table | Padding | str = "") -> None:
         self._console.print(what)
 
+    def _say(self, text: Text, columns: int = 0) -> None:
+        """A paragraph whose lines all begin at that column."""
+        for line in text.wrap(self._console, max(20, self._console.width - columns)):
+            line.rstrip()
+            self._print(Text(" " * columns).append_text(line))
+
     def _wait(self, text: str) -> None:
         """A line that moves while nothing else does; only on a terminal, and slowly: the machine is being measured."""
         self.close()
-        if text and self._console.is_terminal:
+        if self._console.is_terminal:
             self._status = self._console.status(Text(text, "dim"), refresh_per_second=4)
             self._status.start()
 
@@ -240,23 +266,23 @@ def _is_ready(route: RouteResult) -> bool:
     return route.conditions.get("Ready", ("", ""))[0] == "True"
 
 
-def event_lines(event: EventResult) -> Iterable[Text]:
+def event_lines(event: EventResult) -> Iterable[Line]:
     """What one event did to one address: who holds it, what was lost, what became of TCP and conditions."""
     planned = ("  planned", "green") if _kind(event) == 0 else ""
-    yield Text.assemble("    ", (_bare(event.address), "bold"), f"  {_way(event)}", planned)
+    yield Line(Text.assemble((_bare(event.address), "bold"), f"  {_way(event)}", planned), 4)
     if event.target is None and event.source is not None:
-        yield _silent_line(event)
+        yield Line(_silent_words(event), 6)
     elif _is_clean(event.ingress) and _is_clean(event.egress):
         sent = f"{event.ingress.sent:,} in, {event.egress.sent:,} out"
-        yield _indented(f"no packet lost ({sent}), no silence", 6, "green")
+        yield Line(Text(f"no packet lost ({sent}), no silence", "green"), 6)
     else:
         for direction, flow in (("in ", event.ingress), ("out", event.egress)):
-            yield Text.assemble(f"      {direction}  ", _flow_words(flow))
+            yield Line(Text.assemble(f"{direction}  ", _flow_words(flow)), 6)
     words = [_TCP_WORDS.get(event.tcp, event.tcp)]
     if event.reaction_ms is not None and _is_taken_over(event):
         words.append(f"the new holder answered after {event.reaction_ms:,.1f} ms")
     words.append(_conditions_words(event.conditions_before, event.conditions_after))
-    yield _indented("; ".join(words), 6, "dim" if event.conditions_before == event.conditions_after else "")
+    yield Line(Text("; ".join(words), "dim" if event.conditions_before == event.conditions_after else ""), 6)
 
 
 _TCP_WORDS = {
@@ -291,23 +317,24 @@ def _is_clean(flow: Flow) -> bool:
     return bool(flow.sent) and not flow.lost and flow.blackout_ms < 1
 
 
-def _silent_line(event: EventResult) -> Text:
+def _silent_words(event: EventResult) -> Text:
     """Nobody holds the address, so silence is right."""
     flows = (("in", event.ingress), ("out", event.egress))
     heard = [direction for direction, flow in flows if flow.blackout_ms < 1]
     if heard:
-        return _indented(f"packets still flow {' and '.join(heard)}, though nobody holds the address", 6, "yellow")
+        return Text(f"packets still flow {' and '.join(heard)}, though nobody holds the address", "yellow")
     times = ", ".join(f"{direction} for {flow.blackout_ms:,.0f} ms" for direction, flow in flows)
-    return _indented(f"silent, as it should be: {times}, to the end of the look", 6, "green")
+    return Text(f"silent, as it should be: {times}, to the end of the look", "green")
 
 
 def _flow_words(flow: Flow) -> tuple[str, str]:
     """Silence and loss, and how to show them."""
     if not flow.sent:
         return "nothing was sent", "dim"
-    lost = f"{flow.lost:,} of {flow.sent:,} packets lost" if flow.lost else f"none of {flow.sent:,} packets lost"
-    silence = f"silent for {flow.blackout_ms:,.1f} ms, " if flow.blackout_ms >= 1 else ""
-    return f"{silence}{lost}", "green" if flow.blackout_ms <= SHORT_MS else "yellow"
+    style = "green" if flow.blackout_ms <= SHORT_MS else "yellow"
+    if not flow.lost:
+        return f"none of {flow.sent:,} packets lost; the longest gap was {flow.blackout_ms:,.1f} ms", style
+    return f"silent for {flow.blackout_ms:,.1f} ms, {flow.lost:,} of {flow.sent:,} packets lost", style
 
 
 def _conditions_words(before: Conditions, after: Conditions) -> str:
@@ -338,9 +365,9 @@ def _said(condition: tuple[str, str] | None) -> str:
 
 
 def event_tables(events: Sequence[EventResult]) -> Iterable[tuple[str, Table]]:
-    """All events, one table for each kind of change, the columns below each other."""
-    headers = ("EVENT", "ADDRESS", "FROM -> TO", "SILENT ms in/out", "LOST in/out", "TCP")
-    widths = (20, 18, 16, 17, 13, 5)
+    """All events, one table for each kind of change; silence is that of the worse direction, losses those of both."""
+    headers = ("EVENT", "ADDRESS", "FROM -> TO", "SILENT ms", "LOST", "TCP")
+    widths = (20, 18, 16, 9, 7, 5)
     for kind, title in enumerate(_KINDS):
         chosen = [event for event in events if _kind(event) == kind]
         if not chosen:
@@ -369,8 +396,8 @@ def _event_cells(event: EventResult) -> Iterable[Text | str]:
         yield from (Text("silent", "dim"), "")
     else:
         style = "green" if _worst(event) <= SHORT_MS else "yellow"
-        yield Text(f"{event.ingress.blackout_ms:,.1f} / {event.egress.blackout_ms:,.1f}", style)
-        yield f"{event.ingress.lost:,} / {event.egress.lost:,}"
+        yield Text(f"{_worst(event):,.1f}", style)
+        yield f"{event.ingress.lost + event.egress.lost:,}"
     yield event.tcp
 
 
@@ -429,16 +456,6 @@ def _bare(address: str) -> str:
     """An address as people write it, without the length of a single one."""
     host, _, length = address.partition("/")
     return host if length in ("", "32", "128") else address
-
-
-def _indented(text: str, columns: int, style: str = "") -> Text:
-    """A paragraph whose following lines begin where its first does, folded here so that both kinds of console agree."""
-    plain = Text(text, style)
-    lines = plain.wrap(_RULER, max(20, WIDTH - columns))
-    return Text("\n").join(Text(" " * columns).append_text(line) for line in lines)
-
-
-_RULER = Console(width=WIDTH, quiet=True)
 
 
 def _table(*headers: str, gap: int = 2) -> Table:
