@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from persistip.wire.files import find_doubts, read_files, read_text
+from persistip.model.keys import Kind, ObjectKey
+from persistip.wire.files import Other, find_doubts, join_manifests, read_files, read_text
 
 GATEWAY = """
 apiVersion: gateway.networking.k8s.io/v1
@@ -204,3 +205,44 @@ def test_nothing_written_is_nothing_wrong(text: str) -> None:
 def test_no_manifest_at_all_is_a_fault(text: str) -> None:
     """Text that is no manifest is one fault, whatever it is."""
     assert len(read_text(text).faults) == 1
+
+
+def test_reader_of_some_kinds_is_told_of_the_others() -> None:
+    """Kinds that were not asked for are counted and not looked at, by whoever they are defined; slips are faults."""
+    kinds = ("Gateway", "GKEIPRoute")
+    istio = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: x}\n"
+    old = GATEWAY.replace("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha1")
+    slip = ROUTE.replace("kind: GKEIPRoute", "kind: GKEIPRout")
+    read = read_text("---\n".join((GATEWAY, WORKLOAD.replace("replicas", "nonsense"), istio, old, slip)), kinds=kinds)
+    assert [each.kind for each in read.objects] == ["Gateway"]
+    assert read.others == (Other("StatefulSet"), Other("Gateway.networking.istio.io"))
+    assert [fault.path for fault in read.faults] == ["apiVersion", "kind"]
+
+
+def test_fault_names_the_object_that_is_lost() -> None:
+    """A fault tells which object cannot be read, where kind and name are known and decisions look at the kind."""
+    broken = ROUTE.replace("podSelector", "podselector").replace(", namespace: telco", "")
+    texts = (
+        broken,
+        ROUTE.replace("metadata: {name: nat-0", "metadata: {x: y"),
+        WORKLOAD.replace("replicas: 2", "replicas: -1"),
+        "[]",
+    )
+    faults = read_text("\n---\n".join(texts), namespace="mine").faults
+    assert {fault.key for fault in faults} == {ObjectKey(Kind.ROUTE, "mine", "nat-0"), None}
+    node = read_text("apiVersion: v1\nkind: Node\nmetadata: {name: a, namespace: b}\n").faults
+    assert [fault.key for fault in node] == [ObjectKey(Kind.NODE, "", "a")]
+    unfit = ROUTE.replace("metadata", "status: {pods: [1]}\nmetadata")
+    assert read_text(unfit).faults[0].key == ObjectKey(Kind.ROUTE, "telco", "nat-0")
+
+
+def test_several_readings_are_joined_as_one() -> None:
+    """What stands in two readings is a fault, and faults and other kinds of all of them stay."""
+    kinds = ("Gateway", "GKEIPRoute")
+    parts = [
+        read_text(text, file=name, kinds=kinds) for name, text in (("a", GATEWAY + "---" + WORKLOAD), ("b", GATEWAY))
+    ]
+    joined = join_manifests([*parts, read_text("[]", file="c")])
+    assert [each.file for each in joined.objects] == ["a"]
+    assert ["is defined twice" in fault.message for fault in joined.faults] == [True, False]
+    assert joined.others == (Other("StatefulSet"),)
