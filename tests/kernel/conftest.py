@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from persistip.backends.linux import LinuxDatapath, neighbours, nft, routes, ruleset
+from persistip.backends.linux import LinuxDatapath, elements, neighbours, nft, routes, ruleset
 from persistip.backends.linux.attributes import attribute, attribute_text, attribute_u32, nested
 from persistip.backends.linux.expressions import Expression, load_meta
 from persistip.backends.linux.links import Link, dump_links
@@ -303,7 +303,7 @@ class Node:
 
     def entries(self, pod: Pod, *addresses: str) -> list[Entry]:
         """What the agent would put for the Pod's addresses, in its order."""
-        link, made = self.space.ref(pod.link), []
+        link, made = self.space.ref(pod.port), []
         hardware = pod.hardware_address
         for address in addresses:
             prefix = ip_network(address)
@@ -431,7 +431,7 @@ class Node:
 
     def forget_owner(self, guard: GuardEntry) -> None:
         """Delete the owner of a guarded prefix, as a change that was broken off would leave it."""
-        owner = ruleset.owner_element(guard.link.index, guard.hardware_address, guard.prefix)
+        owner = elements.owner_element(guard.link.index, guard.hardware_address, guard.prefix)
         with self.space, NetlinkSocket(NETLINK_NETFILTER) as netlink:
             assert nft.commit(netlink, nft.delete_elements(ruleset.TABLE, "owners4", [owner])) is None
 

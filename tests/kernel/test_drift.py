@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from persistip.backends.linux import neighbours, nft, ruleset
+from persistip.backends.linux import elements, neighbours, nft, ruleset
 from persistip.backends.linux.attributes import attribute_text
 from persistip.backends.linux.sockets import NETLINK_NETFILTER, Message, NetlinkSocket
 from persistip.model.entry import ExemptEntry, GuardEntry, NodeScope, ProxyEntry, RouteEntry
@@ -50,7 +50,7 @@ def add_rule(node, pod):
 
 
 def delete_element(node, pod):
-    commit(node, *nft.delete_elements(ruleset.TABLE, "exempt4", ruleset.prefix_elements(ip_network(V4))))
+    commit(node, *nft.delete_elements(ruleset.TABLE, "exempt4", elements.prefix_elements(ip_network(V4))))
 
 
 def put_dormant(node, pod):
@@ -59,7 +59,7 @@ def put_dormant(node, pod):
 
 
 def empty_uplinks(node, pod):
-    element = ruleset.uplink_element(node.space.ref("eth0").index)
+    element = elements.uplink_element(node.space.ref("eth0").index)
     commit(node, *nft.delete_elements(ruleset.TABLE, "uplinks", [element]))
 
 

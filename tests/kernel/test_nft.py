@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from persistip.backends.linux import nft, ruleset
+from persistip.backends.linux import elements, nft, ruleset
 from persistip.backends.linux.sockets import NETLINK_NETFILTER, NetlinkSocket
 
 pytestmark = pytest.mark.requires("kernel")
@@ -59,12 +59,12 @@ def build(netlink, link):
     four = [ip_network(each) for each in ("203.0.113.7", "203.0.113.8", "198.51.100.0/24", "255.255.255.255")]
     six = [ip_network(each) for each in ("2001:db8::/64", "2001:db8:7::7")]
     hardware = "02:00:00:00:00:09"
-    table, prefixes, owner = ruleset.TABLE, ruleset.prefix_elements, ruleset.owner_element
+    table, prefixes, owner = ruleset.TABLE, elements.prefix_elements, elements.owner_element
     return nft.commit(
         netlink,
         [
             *nft.create_table(table),
-            *nft.add_elements(table, "uplinks", [ruleset.uplink_element(link)]),
+            *nft.add_elements(table, "uplinks", [elements.uplink_element(link)]),
             *(message for prefix in four for message in nft.add_elements(table, "exempt4", prefixes(prefix))),
             *(message for prefix in six for message in nft.add_elements(table, "exempt6", prefixes(prefix))),
             *nft.add_elements(table, "pods4", prefixes(four[0], "10.9.1.5")),
@@ -117,7 +117,7 @@ def test_kernel_gives_back_the_same_bytes_for_both(space) -> None:
 
 def raw(netlink):
     table = nft.read_table(netlink, "persistip", nft.FAMILY_INET)
-    assert ruleset.is_whole(table)
+    assert ruleset.is_whole(table, ruleset.TABLE)
     # nft marks the stretch before the first interval with an end at zero, which matters to nobody.
     zeros = {b"\0" * 4, b"\0" * 16}
     elements = {
@@ -134,19 +134,21 @@ def raw(netlink):
 def test_table_read_back_is_whole_and_alterations_are_not(space) -> None:
     """The check says yes to our table and no to one with a rule more, a rule less, another order, a set more."""
     with NetlinkSocket(NETLINK_NETFILTER) as netlink:
-        assert not ruleset.is_whole(nft.read_table(netlink, "persistip", nft.FAMILY_INET))
+        assert not ruleset.is_whole(nft.read_table(netlink, "persistip", nft.FAMILY_INET), ruleset.TABLE)
         assert nft.commit(netlink, nft.create_table(ruleset.TABLE)) is None
         table = nft.read_table(netlink, "persistip", nft.FAMILY_INET)
-    assert ruleset.is_whole(table)
+    assert ruleset.is_whole(table, ruleset.TABLE)
     chains = {chain.name: chain for chain in table.chains}
     guard = chains["guard"]
     for rules in (guard.rules[:-1], guard.rules[::-1], (*guard.rules, guard.rules[0])):
         altered = tuple(nft.Chain("guard", guard.hook, rules) if chain is guard else chain for chain in table.chains)
-        assert not ruleset.is_whole(replaced(table, chains=altered))
+        assert not ruleset.is_whole(replaced(table, chains=altered), ruleset.TABLE)
     moved = nft.Chain("guard", nft.Hook("filter", 0, -150), guard.rules)
-    assert not ruleset.is_whole(replaced(table, chains=(*(each for each in table.chains if each is not guard), moved)))
-    assert not ruleset.is_whole(replaced(table, sets=table.sets[:-1]))
-    assert not ruleset.is_whole(replaced(table, flags=1))
+    assert not ruleset.is_whole(
+        replaced(table, chains=(*(each for each in table.chains if each is not guard), moved)), ruleset.TABLE
+    )
+    assert not ruleset.is_whole(replaced(table, sets=table.sets[:-1]), ruleset.TABLE)
+    assert not ruleset.is_whole(replaced(table, flags=1), ruleset.TABLE)
 
 
 def replaced(table, **changes):
@@ -158,7 +160,7 @@ def test_refused_batch_changes_nothing(space) -> None:
     """One bad message among good ones leaves the ruleset untouched, its generation included."""
     with NetlinkSocket(NETLINK_NETFILTER) as netlink:
         before = nft.read_generation(netlink)
-        bad = nft.add_elements(ruleset.TABLE, "no such set", ruleset.prefix_elements(ip_network("203.0.113.7")))
+        bad = nft.add_elements(ruleset.TABLE, "no such set", elements.prefix_elements(ip_network("203.0.113.7")))
         refusal = nft.commit(netlink, [*nft.create_table(ruleset.TABLE), *bad])
         assert refusal is not None
         assert refusal.name == "ENOENT"
@@ -179,7 +181,7 @@ def test_prefixes_round_trip_through_a_set(space, version) -> None:
         messages = [
             message
             for prefix, comment in wanted.items()
-            for message in nft.add_elements(ruleset.TABLE, name, ruleset.prefix_elements(prefix, comment))
+            for message in nft.add_elements(ruleset.TABLE, name, elements.prefix_elements(prefix, comment))
         ]
         assert nft.commit(netlink, [*nft.create_table(ruleset.TABLE), *messages]) is None
-        assert ruleset.read_prefixes(list(nft.dump_elements(netlink, ruleset.TABLE, name))) == (wanted, True)
+        assert elements.read_prefixes(list(nft.dump_elements(netlink, ruleset.TABLE, name))) == (wanted, True)

@@ -153,7 +153,7 @@ class LinuxDatapath:
         if number == neighbours.DELETE_NEIGHBOUR or not neighbour.hardware_address:
             return False
         if known is None:
-            return bool(neighbour.state & neighbours.CONFIRMED)
+            return bool(neighbour.state & neighbours.HAS_ADDRESS)
         return neighbour.hardware_address != known
 
     # -------------------------------------------------------------------------------------------------------- apply

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from persistip.backends.linux.delivery import hardware_address_of, is_forwarding_ipv4, obstacle_for
+from persistip.backends.linux.elements import read_record
 from persistip.backends.linux.neighbours import PERMANENT
-from persistip.backends.linux.program import hardware_address_of, is_forwarding_ipv4, obstacle_for
 from persistip.backends.linux.routes import Route
 from persistip.backends.linux.snapshot import PROTOCOL, Snapshot
-from persistip.model.address import IPAddress, Prefix, is_within, parse_ip, show
+from persistip.model.address import IPAddress, Prefix, is_within, show
 from persistip.model.entry import Entry, ExemptEntry, GuardEntry, LinkRef, Obstacle, ProxyEntry, RouteEntry
 
 
@@ -37,17 +38,16 @@ def _routes(snapshot: Snapshot) -> Iterator[tuple[Entry, bool]]:
         for place, route in enumerate(routes):
             if route.protocol != PROTOCOL:
                 continue
-            link = refs.get(route.link) or LinkRef("", route.link)
-            hardware_address = hardware_address_of(route, snapshot)
-            record = snapshot.rules.pods.get(prefix) if place == 0 else None
-            pod_ip = parse_ip(record) if record else None
+            pod_ip, port = read_record(snapshot.rules.pods.get(prefix, "")) if place == 0 else (None, 0)
+            link = port or route.link
             entry = RouteEntry(
                 prefix=prefix,
-                link=link,
-                hardware_address=hardware_address,
+                link=refs.get(link) or LinkRef("", link),
+                hardware_address=hardware_address_of(route, snapshot),
                 pod_ip=pod_ip if pod_ip is not None else _unknown(prefix),
             )
-            yield entry, place == 0 and is_table_whole and pod_ip is not None and _delivers(route, snapshot)
+            is_there = snapshot.carrier(link) == route.link and pod_ip is not None
+            yield entry, place == 0 and is_table_whole and is_there and _delivers(route, snapshot)
 
 
 def _unknown(prefix: Prefix) -> IPAddress:
@@ -73,17 +73,25 @@ def _delivers(route: Route, snapshot: Snapshot) -> bool:
 
 
 def _guards(snapshot: Snapshot) -> Iterator[tuple[Entry, bool]]:
-    rules = snapshot.rules
-    is_whole = rules.is_whole and rules.uplinks == frozenset(uplink.index for uplink in snapshot.uplinks)
-    owned = set()
-    for link, hardware_address, prefix in rules.owners:
-        owned.add(prefix)
-        ref = snapshot.link_ref(link)
-        entry = GuardEntry(prefix=prefix, link=ref, hardware_address=hardware_address)
+    """A guard on a port of a bridge stands in both tables; what routes to the bridge is then a part of it."""
+    rules, port_rules = snapshot.rules, snapshot.port_rules
+    is_whole = rules.is_whole and rules.uplinks == snapshot.uplink_indexes
+    is_port_whole = is_whole and port_rules.is_whole and port_rules.uplinks == snapshot.uplink_ports
+    parts = set()
+    for port, hardware_address, prefix in port_rules.owners:
+        part = (snapshot.carrier(port), hardware_address, prefix)
+        parts.add(part)
+        is_there = part[0] != port and part in rules.owners
+        is_guarded = prefix in rules.guarded and prefix in port_rules.guarded
+        entry = GuardEntry(prefix=prefix, link=snapshot.link_ref(port), hardware_address=hardware_address)
+        yield entry, is_port_whole and is_there and is_guarded
+    for link, hardware_address, prefix in rules.owners - parts:
+        entry = GuardEntry(prefix=prefix, link=snapshot.link_ref(link), hardware_address=hardware_address)
         yield entry, is_whole and link in snapshot.links and prefix in rules.guarded
-    for prefix in rules.guarded - owned:
-        # A prefix that nobody may use as a source: left by a change that was broken off.
-        yield GuardEntry(prefix=prefix, link=LinkRef("", 0), hardware_address=""), False
+    for guarded in (rules, port_rules):
+        for prefix in guarded.guarded - {prefix for _link, _address, prefix in guarded.owners}:
+            # A prefix that nobody may use as a source: left by a change that was broken off.
+            yield GuardEntry(prefix=prefix, link=LinkRef("", 0), hardware_address=""), False
 
 
 def _exempts(snapshot: Snapshot) -> Iterator[tuple[Entry, bool]]:

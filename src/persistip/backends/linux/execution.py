@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
-from persistip.backends.linux import nft, program
+from persistip.backends.linux import filtering, nft, program
 from persistip.backends.linux.errors import error_from_code
-from persistip.backends.linux.program import Step, Steps
 from persistip.backends.linux.snapshot import Snapshot
 from persistip.backends.linux.sockets import Message, NetlinkSocket, Refusal
+from persistip.backends.linux.steps import Step, Steps, blocked
 from persistip.backends.linux.sysctls import Changed, ensure_settings
 from persistip.errors import BackendError, StaleError
 from persistip.model.actions import DONE, Outcome, OutcomeState, PutEntry, RemoveEntry
@@ -68,8 +68,7 @@ class Execution:
         Raises BackendError where answers were lost; what became of the actions is then unknown.
         """
         self._outcomes = [DONE] * len(actions)
-        if self._snapshot.rules.is_present or any(isinstance(action, PutEntry) for action in actions):
-            self._preparation = program.ensure_rules(self._snapshot)
+        self._preparation = self._ensure_rules(actions)
         for place, action in enumerate(actions):
             entry = action.entry
             if (
@@ -77,7 +76,7 @@ class Execution:
                 and isinstance(entry, RouteEntry)
                 and (entry.link, entry.hardware_address) in unpinned
             ):
-                self._outcomes[place] = program.blocked("its pin could not be recorded")
+                self._outcomes[place] = blocked("its pin could not be recorded")
                 continue
             steps = program.plan_action(action, self._snapshot)
             if isinstance(steps, Outcome):
@@ -85,9 +84,24 @@ class Execution:
             else:
                 self._enqueue(place, steps)
         self._flush()
-        self._preparation = program.drop_rules(self._snapshot)
+        self._preparation = [
+            message
+            for rules in (self._snapshot.port_rules, self._snapshot.rules)
+            for message in filtering.drop_rules(rules)
+        ]
         self._flush()
         return self._outcomes
+
+    def _ensure_rules(self, actions: Sequence[PutEntry | RemoveEntry]) -> list[Message]:
+        """Each of our tables is made whole if it is there, or if one of *actions* needs it."""
+        snapshot = self._snapshot
+        entries = [action.entry for action in actions if isinstance(action, PutEntry)]
+        messages: list[Message] = []
+        if snapshot.rules.is_present or entries:
+            messages += filtering.ensure_rules(snapshot.rules, snapshot.uplink_indexes)
+        if snapshot.port_rules.is_present or any(filtering.needs_port_rules(entry, snapshot) for entry in entries):
+            messages += filtering.ensure_rules(snapshot.port_rules, snapshot.uplink_ports)
+        return messages
 
     def _enqueue(self, place: int, steps: Steps) -> None:
         if steps.settings:

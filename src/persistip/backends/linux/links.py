@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import attrs
 
-from persistip.backends.linux.attributes import attribute_u32, parse_attributes, read_text
+from persistip.backends.linux.attributes import attribute_u32, parse_attributes, read_text, read_u32
 from persistip.backends.linux.sockets import Message, NetlinkSocket
 from persistip.model.address import IPAddress
 
@@ -28,8 +28,8 @@ _TYPE_ETHERNET = 1
 _FLAG_UP = 0x1
 _FLAG_LOOPBACK = 0x8
 
-_ADDRESS, _NAME, _LINKINFO, _AF_SPEC, _EXT_MASK = 1, 3, 18, 26, 29
-_KIND = 1
+_ADDRESS, _NAME, _MASTER, _LINKINFO, _AF_SPEC, _EXT_MASK = 1, 3, 10, 18, 26, 29
+_KIND, _PORT_KIND = 1, 4
 _SKIP_STATISTICS = 1 << 3
 _INET_CONF, _INET6_CONF = 1, 2
 _FAMILY_IPV4, _FAMILY_IPV6 = 2, 10
@@ -50,13 +50,15 @@ class Link:
     One link.
 
     ``ipv6_enabled`` False: the kernel refuses IPv6 next hops and neighbours there. ``kind`` is the driver's word
-    (veth, bridge, tun, ...), empty for hardware.
+    (veth, bridge, tun, ...), empty for hardware. ``bridge`` is the index of the bridge that the link is a port of, 0
+    for none.
     """
 
     index: int
     name: str
     hardware_address: str = ""
     kind: str = ""
+    bridge: int = 0
     is_ethernet: bool = True
     is_loopback: bool = False
     is_up: bool = True
@@ -84,11 +86,13 @@ def parse_link(data: bytes) -> Link:
     ipv6 = parse_attributes(families.get(_FAMILY_IPV6, b"")).get(_INET6_CONF, b"")
     info = parse_attributes(found.get(_LINKINFO, b""))
     is_ethernet = kind == _TYPE_ETHERNET
+    is_port = read_text(info.get(_PORT_KIND, b"")) == "bridge"
     return Link(
         index=index,
         name=read_text(found.get(_NAME, b"")),
         hardware_address=found[_ADDRESS].hex(":") if is_ethernet and _ADDRESS in found else "",
         kind=read_text(info.get(_KIND, b"")),
+        bridge=read_u32(found[_MASTER]) if is_port and _MASTER in found else 0,
         is_ethernet=is_ethernet,
         is_loopback=bool(flags & _FLAG_LOOPBACK),
         is_up=bool(flags & _FLAG_UP),

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import attrs
 
-from persistip.backends.linux.attributes import attribute, parse_attributes
+from persistip.backends.linux.attributes import attribute, parse_attributes, read_u32
 from persistip.backends.linux.sockets import CREATE, REPLACE, Message, NetlinkSocket
 from persistip.model.address import IPAddress
 
@@ -39,8 +39,9 @@ _FLAG_USE = 0x01
 _FLAG_PROXY = 0x08
 _FAMILY_IPV4 = 2
 _FAMILY_IPV6 = 10
+_FAMILY_BRIDGE = 7
 
-_DST, _LLADDR, _PROTOCOL = 1, 2, 12
+_DST, _LLADDR, _MASTER, _PROTOCOL = 1, 2, 9, 12
 
 _HEAD = struct.Struct("=BBHiHBB")
 
@@ -103,6 +104,21 @@ def dump_neighbours(netlink: NetlinkSocket, *, proxies: bool = False) -> Iterato
             neighbour = parse_neighbour(data)
             if neighbour is not None:
                 yield neighbour
+
+
+def dump_ports(netlink: NetlinkSocket) -> Iterator[tuple[int, str, int]]:
+    """
+    What bridges have learned: bridge, hardware address, port behind which it was seen last.
+
+    The addresses of the ports themselves, which the kernel marks permanent, are left out.
+    """
+    for number, data in netlink.dump(Message(_GET_NEIGHBOUR, 0, _HEAD.pack(_FAMILY_BRIDGE, 0, 0, 0, 0, 0, 0))):
+        family, _pad, _pad2, port, state, _flags, _kind = _HEAD.unpack_from(data)
+        if number != NEW_NEIGHBOUR or family != _FAMILY_BRIDGE or state & PERMANENT:
+            continue
+        found = parse_attributes(data, _HEAD.size)
+        if _LLADDR in found and _MASTER in found:
+            yield read_u32(found[_MASTER]), found[_LLADDR].hex(":"), port
 
 
 def parse_neighbour(data: bytes) -> Neighbour | None:

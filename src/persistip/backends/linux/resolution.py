@@ -5,7 +5,8 @@ In: Pod IPs and a Snapshot.  Out: PodLinks; as a side effect the kernel is made 
 The kernel's own routes say the link, whatever CNI made them: an IP that is reached by a gateway or an uplink is no
 Pod of this node. The neighbour table says the hardware address, but an entry that nobody has confirmed may be the
 previous owner's: it is believed only once the neighbour itself has answered, or where it agrees with what was
-believed before.
+believed before. On a bridge the Pod's link is its port, since the bridge is everybody's: the one that was believed
+before while it is there, else the one that the bridge has learned.
 """
 
 from __future__ import annotations
@@ -13,20 +14,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from persistip.backends.linux import neighbours
+from persistip.backends.linux.elements import read_record
+from persistip.backends.linux.links import Link
 from persistip.backends.linux.neighbours import Neighbour
 from persistip.backends.linux.routes import TYPE_UNICAST, Route, find_route
 from persistip.backends.linux.snapshot import PROTOCOL, Snapshot
 from persistip.backends.linux.sockets import Message, NetlinkSocket, Refusal
 from persistip.model.address import IPAddress
-from persistip.model.entry import LinkRef, Pin, PodLink
+from persistip.model.entry import Pin, PodLink
+
+Believed = tuple[int, str]
+"""Index of a Pod's link, and its hardware address."""
 
 
 class Resolver:
-    """Finds Pods; remembers which hardware addresses were confirmed since it was made."""
+    """Finds Pods; remembers what was believed of each since it was made."""
 
     def __init__(self, netlink: NetlinkSocket) -> None:
         self._netlink = netlink
-        self._confirmed: dict[tuple[int, IPAddress], str] = {}
+        self._believed: dict[tuple[int, IPAddress], Believed] = {}
 
     def resolve(
         self, pod_ips: Iterable[IPAddress], snapshot: Snapshot, pins: Iterable[Pin]
@@ -34,13 +40,14 @@ class Resolver:
         """
         The links of those of *pod_ips* that live on this node.
 
-        A hardware address recorded in a pin on the same link counts as confirmed: it was, before it was recorded.
+        What is recorded in a pin, or with a route of ours, counts as believed: it was, before it was recorded.
         """
+        uplinks = snapshot.uplink_indexes
         pinned = {(pin.link.index, pin.hardware_address) for pin in pins}
-        uplinks = {uplink.index for uplink in snapshot.uplinks}
+        recorded = _recorded_ports(snapshot)
         found: dict[IPAddress, PodLink] = {}
         questions: list[Message] = []
-        confirmed: dict[tuple[int, IPAddress], str] = {}
+        believed: dict[tuple[int, IPAddress], Believed] = {}
         for ip in pod_ips:
             route = find_route(self._netlink, ip)
             if isinstance(route, Refusal) or not _is_direct(route) or route.link in uplinks:
@@ -48,33 +55,50 @@ class Resolver:
             link = snapshot.links.get(route.link)
             if link is None or link.is_loopback:
                 continue
-            hardware_address: str | None = ""
-            if link.is_ethernet:
-                neighbour = snapshot.neighbours.get((link.index, ip))
-                hardware_address = self._believe(neighbour, pinned)
-                if hardware_address is None:
-                    questions.append(_question(neighbour, ip, link.index))
-                else:
-                    confirmed[link.index, ip] = hardware_address
-            found[ip] = PodLink(ip=ip, link=LinkRef(link.name, link.index), hardware_address=hardware_address)
-        self._confirmed = confirmed
+            if not link.is_ethernet:
+                found[ip] = PodLink(ip=ip, link=snapshot.link_ref(link.index), hardware_address="")
+                continue
+            neighbour = snapshot.neighbours.get((link.index, ip))
+            belief = self._believe(neighbour, link, snapshot, pinned)
+            if belief is None:
+                questions.append(_question(neighbour, ip, link.index))
+                port, _address = self._believed.get((link.index, ip), (recorded.get(ip, 0), ""))
+                silent = port if snapshot.carrier(port) == link.index else link.index
+                found[ip] = PodLink(ip=ip, link=snapshot.link_ref(silent), hardware_address=None)
+            else:
+                believed[link.index, ip] = belief
+                found[ip] = PodLink(ip=ip, link=snapshot.link_ref(belief[0]), hardware_address=belief[1])
+        self._believed = believed
         # A refusal here is no failure: the link has just gone, and the next look will say so.
         self._netlink.request(questions)
         return found
 
     def knows(self, link: int, ip: IPAddress) -> str | None:
-        """The hardware address believed last."""
-        return self._confirmed.get((link, ip))
+        """The hardware address believed last of *ip*, which the node's routes seek on *link*."""
+        belief = self._believed.get((link, ip))
+        return None if belief is None else belief[1]
 
-    def _believe(self, neighbour: Neighbour | None, pinned: set[tuple[int, str]]) -> str | None:
+    def _believe(
+        self, neighbour: Neighbour | None, link: Link, snapshot: Snapshot, pinned: set[Believed]
+    ) -> Believed | None:
         if neighbour is None or not neighbour.state & neighbours.HAS_ADDRESS or not neighbour.hardware_address:
             return None
+        address = neighbour.hardware_address
+        known = self._believed.get((link.index, neighbour.address))
+        former = [known] if known is not None and known[1] == address else []
+        former += [belief for belief in pinned if belief[1] == address and snapshot.carrier(belief[0]) == link.index]
+        for belief in former:
+            # While its port is there the Pod is believed to be behind it: what a bridge learns can be forged.
+            if belief[0] in snapshot.links and snapshot.carrier(belief[0]) == link.index:
+                return belief
         if neighbour.state & neighbours.CONFIRMED:
-            return neighbour.hardware_address
-        known = self._confirmed.get((neighbour.link, neighbour.address))
-        if neighbour.hardware_address == known or (neighbour.link, neighbour.hardware_address) in pinned:
-            return neighbour.hardware_address
+            return snapshot.ports.get((link.index, address), link.index), address
         return None
+
+
+def _recorded_ports(snapshot: Snapshot) -> dict[IPAddress, int]:
+    records = map(read_record, snapshot.rules.pods.values())
+    return {ip: port for ip, port in records if ip is not None and port}
 
 
 def _is_direct(route: Route) -> bool:

@@ -3,6 +3,7 @@ Which nftables rules keep an address's packets honest and untranslated?
 
 In: prefixes, links and hardware addresses.  Out: our table, and the elements of its sets.
 The table is ``inet persistip``. It carries no owner flag, so that it goes on working while no agent runs.
+For Pods on a bridge there is ``bridge persistip`` besides, since on a shared link a hardware address can be forged.
 
     prerouting, before conntrack (-310)     from an uplink?                               -> accept
                                             source in guarded? owner of it by link,
@@ -12,12 +13,12 @@ The table is ``inet persistip``. It carries no owner flag, so that it goes on wo
 
 A nat rule that translates the source to itself settles the matter for the connection: masquerade rules of others,
 which stand at 100, no longer see it. An ``accept`` there would not keep them away.
+
+    bridge prerouting     source in guarded? the port it came by is its owner's?          -> accept, else drop
+    bridge postrouting    destination in guarded? the port it leaves by is its owner's?   -> accept, else drop
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network
 
 from persistip.backends.linux.expressions import (
     ACCEPT,
@@ -28,6 +29,8 @@ from persistip.backends.linux.expressions import (
     META_IIF,
     META_IIFTYPE,
     META_NFPROTO,
+    META_OIF,
+    META_PROTOCOL,
     NFPROTO_IPV4,
     NFPROTO_IPV6,
     REGISTER_1,
@@ -42,8 +45,7 @@ from persistip.backends.linux.expressions import (
     source_nat,
     to_network_order,
 )
-from persistip.backends.linux.nft import FAMILY_INET, Chain, Element, Hook, SetSpec, TableSpec
-from persistip.model.address import Prefix
+from persistip.backends.linux.nft import FAMILY_BRIDGE, FAMILY_INET, Chain, Hook, SetSpec, TableSpec
 
 TABLE_NAME = "persistip"
 
@@ -183,13 +185,72 @@ TABLE = TableSpec(
 """Our whole table, elements aside."""
 
 
-def is_whole(found: TableSpec | None) -> bool:
-    """Whether the table found is ours to the last rule: a flushed chain or an altered rule would go unnoticed."""
-    if found is None or found.flags or frozenset(found.sets) != frozenset(TABLE.sets):
+def _is_framed_family(version: int) -> tuple[Expression, ...]:
+    """In a bridge the frame says what it carries."""
+    return load_meta(META_PROTOCOL), compare(b"\x08\x00" if version == 4 else b"\x86\xdd")
+
+
+def _port_jump(version: int, *, source: bool) -> tuple[Expression, ...]:
+    return (
+        *_is_framed_family(version),
+        _load_address(version, source=source),
+        look_up(set_of(GUARDED, version)),
+        go_to(f"{'from' if source else 'to'}{version}"),
+    )
+
+
+def _port_chain(version: int, *, source: bool) -> Chain:
+    owner_rule = (
+        *_is_framed_family(version),
+        load_meta(META_IIF if source else META_OIF),
+        to_network_order(),
+        load_payload(BASE_LINK, 6 if source else 0, 6, REGISTER_32 + 1),
+        _load_address(version, source=source, register=REGISTER_32 + 3),
+        look_up(set_of(OWNERS, version)),
+        ACCEPT,
+    )
+    return Chain(f"{'from' if source else 'to'}{version}", None, (owner_rule, (DROP,)))
+
+
+BRIDGE_TABLE = TableSpec(
+    name=TABLE_NAME,
+    family=FAMILY_BRIDGE,
+    sets=(
+        SetSpec(name=UPLINKS, key_type=_TYPE_LINK, key_length=4, host_order=True),
+        *(spec for version in (4, 6) for spec in _sets(version) if spec.name[:-1] in (GUARDED, OWNERS)),
+    ),
+    chains=(
+        *(_port_chain(version, source=source) for version in (4, 6) for source in (True, False)),
+        Chain(
+            "from",
+            Hook("filter", _PREROUTING, GUARD_PRIORITY),
+            (
+                (load_meta(META_IIF), look_up(UPLINKS), ACCEPT),
+                _port_jump(4, source=True),
+                _port_jump(6, source=True),
+            ),
+        ),
+        Chain(
+            "to",
+            Hook("filter", _POSTROUTING, GUARD_PRIORITY),
+            (
+                (load_meta(META_OIF), look_up(UPLINKS), ACCEPT),
+                _port_jump(4, source=False),
+                _port_jump(6, source=False),
+            ),
+        ),
+    ),
+)
+"""Our table for the ports of bridges; made only where a Pod is on one."""
+
+
+def is_whole(found: TableSpec | None, wanted: TableSpec) -> bool:
+    """Whether the table found is the one wanted to the last rule: a flushed chain would go unnoticed otherwise."""
+    if found is None or found.flags or frozenset(found.sets) != frozenset(wanted.sets):
         return False
     chains = {chain.name: chain for chain in found.chains}
-    return len(chains) == len(TABLE.chains) and all(
-        _is_same_chain(chain, chains.get(chain.name)) for chain in TABLE.chains
+    return len(chains) == len(wanted.chains) and all(
+        _is_same_chain(chain, chains.get(chain.name)) for chain in wanted.chains
     )
 
 
@@ -200,77 +261,3 @@ def _is_same_chain(wanted: Chain, found: Chain | None) -> bool:
         and len(found.rules) == len(wanted.rules)
         and all(map(is_same_rule, wanted.rules, found.rules))
     )
-
-
-def prefix_elements(prefix: Prefix, comment: str = "") -> list[Element]:
-    """A prefix in a set of addresses: its first address, and the first one after it where there is one."""
-    first = prefix.network_address.packed
-    after = int(prefix.broadcast_address) + 1
-    start = Element(key=first, comment=comment)
-    if after >> prefix.max_prefixlen:
-        return [start]
-    return [start, Element(key=after.to_bytes(len(first), "big"), is_end=True)]
-
-
-def owner_element(link: int, hardware_address: str, prefix: Prefix) -> Element:
-    """Who may send from a prefix; without hardware address the link alone decides."""
-    head = link.to_bytes(4, "big")
-    if hardware_address:
-        head += bytes.fromhex(hardware_address.replace(":", "")) + b"\0\0"
-    return Element(key=head + prefix.network_address.packed, key_end=head + prefix.broadcast_address.packed)
-
-
-def uplink_element(link: int) -> Element:
-    """A link from which a guarded source may come: its packets were sent by machines, not by this node's Pods."""
-    return Element(key=link.to_bytes(4, "little" if _IS_LITTLE else "big"))
-
-
-def read_uplink(element: Element) -> int:
-    """The index in an element of the uplink set."""
-    return int.from_bytes(element.key, "little" if _IS_LITTLE else "big")
-
-
-def read_prefixes(elements: Iterable[Element]) -> tuple[dict[Prefix, str], bool]:
-    """
-    Prefixes of an interval set with their comments, and whether every interval was one.
-
-    The kernel gives starts and ends in an order of its own; intervals never overlap, so sorting pairs them.
-    """
-    starts = sorted((element for element in elements_of(elements, is_end=False)), key=lambda element: element.key)
-    ends = sorted(element.key for element in elements_of(elements, is_end=True))
-    found: dict[Prefix, str] = {}
-    is_clean, place = True, 0
-    for start in starts:
-        while place < len(ends) and ends[place] <= start.key:
-            place += 1
-        end = int.from_bytes(ends[place], "big") if place < len(ends) else 1 << (8 * len(start.key))
-        prefix = _prefix_between(start.key, end)
-        if prefix is None:
-            is_clean = False
-        else:
-            found[prefix] = start.comment
-    return found, is_clean
-
-
-def elements_of(elements: Iterable[Element], *, is_end: bool) -> Iterable[Element]:
-    """The elements that start an interval, or those that end one."""
-    return (element for element in elements if element.is_end is is_end)
-
-
-def _prefix_between(first: bytes, after: int) -> Prefix | None:
-    start, bits = int.from_bytes(first, "big"), 8 * len(first)
-    size = after - start
-    if size <= 0 or size & (size - 1) or start % size:
-        return None
-    length = bits - size.bit_length() + 1
-    return IPv4Network((start, length)) if bits == 32 else IPv6Network((start, length))
-
-
-def read_owner(element: Element, version: int, *, plain: bool) -> tuple[int, str, Prefix] | None:
-    """Link, hardware address and prefix of an owner; None for a range that is no prefix."""
-    size = 4 if version == 4 else 16
-    link = int.from_bytes(element.key[:4], "big")
-    hardware_address = "" if plain else element.key[4:10].hex(":")
-    last = element.key_end[-size:] or element.key[-size:]
-    prefix = _prefix_between(element.key[-size:], int.from_bytes(last, "big") + 1)
-    return None if prefix is None else (link, hardware_address, prefix)

@@ -16,11 +16,13 @@ from ipaddress import IPv4Address, IPv6Address
 import attrs
 
 from persistip.backends.linux import sysctls
+from persistip.backends.linux.elements import read_owner, read_prefixes, read_uplink
 from persistip.backends.linux.links import Link, dump_links
-from persistip.backends.linux.neighbours import Neighbour, dump_neighbours
-from persistip.backends.linux.nft import Element, dump_elements, read_generation, read_table
+from persistip.backends.linux.neighbours import Neighbour, dump_neighbours, dump_ports
+from persistip.backends.linux.nft import Element, TableSpec, dump_elements, read_generation, read_table
 from persistip.backends.linux.routes import TABLE_LOCAL, Route, dump_default_links, dump_routes
 from persistip.backends.linux.ruleset import (
+    BRIDGE_TABLE,
     EXEMPT,
     GUARDED,
     OWNERS,
@@ -29,9 +31,6 @@ from persistip.backends.linux.ruleset import (
     TABLE,
     UPLINKS,
     is_whole,
-    read_owner,
-    read_prefixes,
-    read_uplink,
     set_of,
 )
 from persistip.backends.linux.sockets import NetlinkSocket
@@ -43,6 +42,8 @@ PROTOCOL = 190
 
 VERSIONS = (4, 6)
 
+_POD_KINDS = frozenset({"veth", "tun", "netkit"})
+
 Owner = tuple[int, str, Prefix]
 """Link index, hardware address (empty on links without), prefix."""
 
@@ -50,11 +51,12 @@ Owner = tuple[int, str, Prefix]
 @attrs.define
 class Rules:
     """
-    Our nftables table as it stands, or as it will stand after the messages made so far.
+    One of our nftables tables as it stands, or as it will stand after the messages made so far.
 
     ``is_whole`` False: absent, or altered by somebody; it has to be built anew before elements are put.
     """
 
+    table: TableSpec
     is_present: bool = False
     is_whole: bool = False
     uplinks: frozenset[int] = frozenset()
@@ -84,6 +86,9 @@ class Snapshot:
     neighbours: dict[tuple[int, IPAddress], Neighbour]
     proxies: dict[tuple[int, IPAddress], Neighbour]
     rules: Rules
+    port_rules: Rules
+    ports: dict[tuple[int, str], int]
+    """By bridge and hardware address, the port behind which it was seen last."""
     is_forwarding: dict[int, bool]
     """By IP version, the switch for all links."""
     is_answering: dict[tuple[int, int], bool]
@@ -107,6 +112,29 @@ class Snapshot:
         link = self.links.get(index)
         return LinkRef(link.name if link else "", index)
 
+    def carrier(self, index: int) -> int:
+        """The link that routes to a Pod's link name: the bridge of which it is a port, else itself."""
+        link = self.links.get(index)
+        return link.bridge if link is not None and link.bridge else index
+
+    @property
+    def uplink_indexes(self) -> frozenset[int]:
+        """The node's uplinks, as routed packets see them."""
+        return frozenset(uplink.index for uplink in self.uplinks)
+
+    @property
+    def uplink_ports(self) -> frozenset[int]:
+        """
+        The ports by which bridges that are uplinks reach the network outside.
+
+        Those of Pods are made by software; what is neither a veth nor a tap is taken for the way out.
+        """
+        return frozenset(
+            link.index
+            for link in self.links.values()
+            if link.bridge in self.uplink_indexes and link.kind not in _POD_KINDS
+        )
+
     def own_routes(self, prefix: Prefix) -> list[Route]:
         """Our routes for the prefix, the one that wins first."""
         return [route for route in self.routes.get(prefix, ()) if route.protocol == PROTOCOL]
@@ -119,20 +147,23 @@ class Reader:
         self._route = route
         self._netfilter = netfilter
         self._uplinks = tuple(uplinks)
-        self._rules: Rules | None = None
+        self._rules: tuple[Rules, Rules] | None = None
         self._generation = -1
 
     def read(self) -> Snapshot:
         """Look at everything."""
         links = {link.index: link for link in dump_links(self._route)}
         uplinks = self._select_uplinks(links.values())
+        rules, port_rules = self._read_rules()
         return Snapshot(
             links=links,
             uplinks=uplinks,
             routes=self._read_routes(),
             neighbours={(each.link, each.address): each for each in dump_neighbours(self._route)},
             proxies={(each.link, each.address): each for each in dump_neighbours(self._route, proxies=True)},
-            rules=self._read_rules(),
+            rules=rules,
+            port_rules=port_rules,
+            ports=self._read_ports(links.values()),
             is_forwarding={
                 4: sysctls.read_setting("net/ipv4/ip_forward") == "1",
                 6: sysctls.read_setting("net/ipv6/conf/all/forwarding") in ("1", "2"),
@@ -164,31 +195,41 @@ class Reader:
                 several.sort(key=lambda route: route.metric)
         return routes
 
-    def _read_rules(self) -> Rules:
+    def _read_ports(self, links: Iterable[Link]) -> dict[tuple[int, str], int]:
+        if not any(link.bridge for link in links):
+            return {}
+        return {(bridge, address): port for bridge, address, port in dump_ports(self._route)}
+
+    def _read_rules(self) -> tuple[Rules, Rules]:
         """The generation is read first: a change during the reading makes the next look read again."""
         generation = read_generation(self._netfilter)
         if self._rules is None or generation != self._generation:
-            self._rules = _read_rules(self._netfilter)
+            self._rules = _read_rules(self._netfilter, TABLE), _read_rules(self._netfilter, BRIDGE_TABLE)
             self._generation = generation
-        rules = self._rules
-        return attrs.evolve(
-            rules,
-            exempt=set(rules.exempt),
-            guarded=set(rules.guarded),
-            owners=set(rules.owners),
-            pods=dict(rules.pods),
-        )
+        rules, port_rules = self._rules
+        return _copy(rules), _copy(port_rules)
 
 
-def _read_rules(netfilter: NetlinkSocket) -> Rules:
-    table = read_table(netfilter, TABLE.name, TABLE.family)
+def _copy(rules: Rules) -> Rules:
+    return attrs.evolve(
+        rules,
+        exempt=set(rules.exempt),
+        guarded=set(rules.guarded),
+        owners=set(rules.owners),
+        pods=dict(rules.pods),
+    )
+
+
+def _read_rules(netfilter: NetlinkSocket, wanted: TableSpec) -> Rules:
+    table = read_table(netfilter, wanted.name, wanted.family)
+    rules = Rules(table=wanted)
     if table is None:
-        return Rules()
-    rules = Rules(is_present=True, is_whole=is_whole(table))
+        return rules
+    rules.is_present, rules.is_whole = True, is_whole(table, wanted)
     present = {spec.name for spec in table.sets}
 
     def elements(name: str) -> list[Element]:
-        return list(dump_elements(netfilter, TABLE, name)) if name in present else []
+        return list(dump_elements(netfilter, wanted, name)) if name in present else []
 
     rules.uplinks = frozenset(map(read_uplink, elements(UPLINKS)))
     for version in VERSIONS:
