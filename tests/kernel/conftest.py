@@ -436,7 +436,7 @@ class Node:
             assert nft.commit(netlink, nft.delete_elements(ruleset.TABLE, "owners4", [owner])) is None
 
     def own(self) -> tuple[int, int, int, bool]:
-        """How many routes, neighbours and proxy entries carry our number, and whether our table is there."""
+        """How many routes, neighbours and proxy entries carry our number, and whether a table of ours is there."""
         with self.space, NetlinkSocket(NETLINK_ROUTE) as netlink, NetlinkSocket(NETLINK_NETFILTER) as netfilter:
             own_routes = [
                 each
@@ -448,7 +448,10 @@ class Node:
                 sum(each.protocol == 190 for each in neighbours.dump_neighbours(netlink, proxies=proxies))
                 for proxies in (False, True)
             ]
-            return len(own_routes), *counts, nft.read_table(netfilter, "persistip", nft.FAMILY_INET) is not None
+            tables = [
+                nft.read_table(netfilter, each.name, each.family) for each in (ruleset.TABLE, ruleset.BRIDGE_TABLE)
+            ]
+            return len(own_routes), *counts, any(tables)
 
 
 def _first_of(ip: str) -> str:

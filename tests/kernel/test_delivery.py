@@ -219,9 +219,11 @@ def test_kernel_answers_for_address_at_once_while_no_agent_runs(cluster, node, a
 
 
 @BOTH
-def test_next_owner_of_pod_ip_gets_nothing_while_agent_is_dead(cluster, node, address) -> None:
-    """After the Pod is gone and another has its IP on the same bridge, packets for the address reach nobody."""
-    pod = node.add_bridged_pod("p1", *IPS)
+@pytest.mark.parametrize("hardware_address", ["", "0a:58:0a:09:01:05"], ids=["by chance", "from the IP"])
+@pytest.mark.parametrize("make", ["add_pod", "add_bridged_pod"])
+def test_next_owner_of_pod_ip_gets_nothing_while_agent_is_dead(cluster, node, address, hardware_address, make) -> None:
+    """After the Pod is gone and another has its IP, and with some CNIs its hardware address, packets reach nobody."""
+    pod = getattr(node, make)("p1", *IPS, hardware_address=hardware_address)
     pod.hold(address)
     cluster.route_to(address, node)
     datapath = node.datapath()
@@ -229,7 +231,7 @@ def test_next_owner_of_pod_ip_gets_nothing_while_agent_is_dead(cluster, node, ad
     assert pod.answers(address)[0]
     datapath.close()
     node.space.delete_link(pod.port)
-    heir = node.add_bridged_pod("p2", *IPS)
+    heir = getattr(node, make)("p2", *IPS, hardware_address=hardware_address)
     heir.hold(address)
     # The heir's IP is known to the whole node: its neighbour entry is up to date.
     ip = IPS[0 if "." in address else 1]

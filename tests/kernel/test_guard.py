@@ -45,6 +45,24 @@ def test_spoofing_pod_is_dropped_and_holder_is_not(cluster, node, address, holde
 
 
 @BOTH
+def test_pod_that_forges_the_hardware_address_too_is_dropped(cluster, node, address) -> None:
+    """On a shared bridge the port decides: a Pod with the holder's hardware address sends nothing, and gets nothing."""
+    pod = node.add_bridged_pod("p1", *IPS)
+    pod.hold(address)
+    cluster.route_to(address, node)
+    entries = node.entries(pod, address)
+    forger = node.add_bridged_pod("p2", *OTHER_IPS, hardware_address=pod.hardware_address)
+    forger.hold(address)
+    outcomes = node.put(node.datapath(), entries)
+    assert all(outcome.is_done for outcome in outcomes), outcomes
+    assert pod.reaches_client_as(address) == address
+    assert forger.reaches_client_as(address, 0.3) == ""
+    # Its own traffic is none of our business, and makes the bridge believe that the hardware address is there.
+    assert forger.reaches_client_as(OTHER_IPS[0 if "." in address else 1]) != ""
+    assert forger.answers(address, 0.3)[0] == ""
+
+
+@BOTH
 def test_spoofed_packet_to_pod_of_same_node_is_dropped(cluster, node, address) -> None:
     """The guard also holds for what never leaves the node."""
     pod, other = pods_of(node, address, "add_pod", "add_pod")

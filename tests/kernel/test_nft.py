@@ -18,7 +18,8 @@ needs_nft = pytest.mark.skipif(shutil.which("nft") is None, reason="no nft progr
 SOURCE = """
 table inet persistip {
   set uplinks { type iface_index; elements = { "lo" }; }
-  set exempt4 { type ipv4_addr; flags interval; elements = { 203.0.113.7, 203.0.113.8, 198.51.100.0/24, 255.255.255.255 }; }
+  set exempt4 { type ipv4_addr; flags interval;
+                elements = { 203.0.113.7, 203.0.113.8, 198.51.100.0/24, 255.255.255.255 }; }
   set guarded4 { type ipv4_addr; flags interval; }
   set pods4 { type ipv4_addr; flags interval; elements = { 203.0.113.7 comment "10.9.1.5" }; }
   set owners4 { type iface_index . ether_addr . ipv4_addr; flags interval;
@@ -53,6 +54,44 @@ table inet persistip {
   }
 }
 """
+
+BRIDGE_SOURCE = """
+table bridge persistip {
+  set uplinks { type iface_index; }
+  set guarded4 { type ipv4_addr; flags interval; }
+  set owners4 { type iface_index . ether_addr . ipv4_addr; flags interval;
+                elements = { "lo" . 02:00:00:00:00:09 . 203.0.113.7 }; }
+  set guarded6 { type ipv6_addr; flags interval; }
+  set owners6 { type iface_index . ether_addr . ipv6_addr; flags interval; }
+  chain from4 { meta protocol ip iif . ether saddr . ip saddr @owners4 accept; drop; }
+  chain from6 { meta protocol ip6 iif . ether saddr . ip6 saddr @owners6 accept; drop; }
+  chain to4 { meta protocol ip oif . ether daddr . ip daddr @owners4 accept; drop; }
+  chain to6 { meta protocol ip6 oif . ether daddr . ip6 daddr @owners6 accept; drop; }
+  chain from { type filter hook prerouting priority -310; policy accept;
+    iif @uplinks accept
+    ip saddr @guarded4 goto from4
+    ip6 saddr @guarded6 goto from6
+  }
+  chain to { type filter hook postrouting priority -310; policy accept;
+    oif @uplinks accept
+    ip daddr @guarded4 goto to4
+    ip6 daddr @guarded6 goto to6
+  }
+}
+"""
+
+
+def build_ports(netlink, link):
+    owner = elements.owner_element(link, "02:00:00:00:00:09", ip_network("203.0.113.7"))
+    table = ruleset.BRIDGE_TABLE
+    return nft.commit(netlink, [*nft.create_table(table), *nft.add_elements(table, "owners4", [owner])])
+
+
+TABLES = pytest.mark.parametrize(
+    ("table", "make", "source"),
+    [(ruleset.TABLE, "build", SOURCE), (ruleset.BRIDGE_TABLE, "build_ports", BRIDGE_SOURCE)],
+    ids=["inet", "bridge"],
+)
 
 
 def build(netlink, link):
@@ -94,41 +133,43 @@ def strip(value):
 
 
 @needs_nft
-def test_table_is_listed_as_nfts_own(space) -> None:
+@TABLES
+def test_table_is_listed_as_nfts_own(space, table, make, source) -> None:
     """nft lists the table that we write exactly as the one it writes from its own language."""
     with NetlinkSocket(NETLINK_NETFILTER) as netlink:
-        assert build(netlink, space.index("lo")) is None
+        assert globals()[make](netlink, space.index("lo")) is None
         ours = listed()
-        assert nft.commit(netlink, [nft.delete_table("persistip", nft.FAMILY_INET)]) is None
-    subprocess.run(["nft", "-f", "-"], input=SOURCE, text=True, check=True, timeout=20)
+        assert nft.commit(netlink, [nft.delete_table(table.name, table.family)]) is None
+    subprocess.run(["nft", "-f", "-"], input=source, text=True, check=True, timeout=20)
     assert ours == listed()
 
 
 @needs_nft
-def test_kernel_gives_back_the_same_bytes_for_both(space) -> None:
+@TABLES
+def test_kernel_gives_back_the_same_bytes_for_both(space, table, make, source) -> None:
     """Rules, chains, sets and elements come out of the kernel byte for byte the same, whoever put them in."""
     with NetlinkSocket(NETLINK_NETFILTER) as netlink:
-        assert build(netlink, space.index("lo")) is None
-        ours = raw(netlink)
-        assert nft.commit(netlink, [nft.delete_table("persistip", nft.FAMILY_INET)]) is None
-        subprocess.run(["nft", "-f", "-"], input=SOURCE, text=True, check=True, timeout=20)
-        assert ours == raw(netlink)
+        assert globals()[make](netlink, space.index("lo")) is None
+        ours = raw(netlink, table)
+        assert nft.commit(netlink, [nft.delete_table(table.name, table.family)]) is None
+        subprocess.run(["nft", "-f", "-"], input=source, text=True, check=True, timeout=20)
+        assert ours == raw(netlink, table)
 
 
-def raw(netlink):
-    table = nft.read_table(netlink, "persistip", nft.FAMILY_INET)
-    assert ruleset.is_whole(table, ruleset.TABLE)
+def raw(netlink, wanted):
+    table = nft.read_table(netlink, wanted.name, wanted.family)
+    assert ruleset.is_whole(table, wanted)
     # nft marks the stretch before the first interval with an end at zero, which matters to nobody.
     zeros = {b"\0" * 4, b"\0" * 16}
-    elements = {
+    found = {
         spec.name: sorted(
             (each.key, each.key_end, each.is_end, each.comment)
-            for each in nft.dump_elements(netlink, ruleset.TABLE, spec.name)
+            for each in nft.dump_elements(netlink, wanted, spec.name)
             if not (each.is_end and each.key in zeros)
         )
         for spec in table.sets
     }
-    return sorted(table.sets, key=repr), sorted(table.chains, key=repr), elements
+    return sorted(table.sets, key=repr), sorted(table.chains, key=repr), found
 
 
 def test_table_read_back_is_whole_and_alterations_are_not(space) -> None:
