@@ -246,3 +246,14 @@ def test_several_readings_are_joined_as_one() -> None:
     assert [each.file for each in joined.objects] == ["a"]
     assert ["is defined twice" in fault.message for fault in joined.faults] == [True, False]
     assert joined.others == (Other("StatefulSet"),)
+
+
+def test_large_export_is_read_and_a_bomb_of_aliases_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How large a document may be is set by what is written in it, not by a number: a cluster is one List."""
+    monkeypatch.setattr("persistip.wire.documents._MAX_NODES", 10)
+    items = "".join(f"- {{apiVersion: v1, kind: Namespace, metadata: {{name: n{number}}}}}\n" for number in range(50))
+    read = read_text(f"apiVersion: v1\nkind: List\nitems:\n{items}")
+    assert len(read.objects) == 50
+    assert [dict(each.lines)["metadata", "name"] for each in read.objects] == list(range(4, 54))
+    layers = "".join(f"l{n + 1}: &l{n + 1} [{', '.join([f'*l{n}'] * 9)}]\n" for n in range(6))
+    assert "is too large or too deep" in str(read_text(f"l0: &l0 x\n{layers}").faults[0])

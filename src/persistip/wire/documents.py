@@ -18,7 +18,7 @@ import yaml
 from persistip.wire.check import Path, show_path
 
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
-# A manifest that grows beyond this by its aliases is an attack or a mistake.
+# A manifest that grows by its aliases beyond this, and beyond one node a character, is an attack or a mistake.
 _MAX_NODES = 200_000
 _MAX_DEPTH = 100
 
@@ -85,7 +85,7 @@ def parse_documents(text: str) -> Iterator[Document | TextFault]:
                 if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
                     continue
                 number += 1
-                yield from _Reading(loader, number, offset).read(node)
+                yield from _Reading(loader, number, offset, max(_MAX_NODES, len(chunk))).read(node)
         except RecursionError:
             number += 1
             message = "is nested too deeply to be read"
@@ -133,8 +133,8 @@ def _text_fault(error: yaml.YAMLError, number: int, offset: int, chunk: str) -> 
 class _Reading:
     """One document: builds the value and notes where everything stands."""
 
-    def __init__(self, loader: _Loader, number: int, offset: int) -> None:
-        self._loader, self._number, self._offset = loader, number, offset
+    def __init__(self, loader: _Loader, number: int, offset: int, most: int) -> None:
+        self._loader, self._number, self._offset, self._most = loader, number, offset, most
         self._lines: dict[Path, int] = {}
         self._scalars: dict[Path, str] = {}
         self._faults: list[TextFault] = []
@@ -171,7 +171,7 @@ class _Reading:
         )
 
     def _value(self, node: yaml.Node, path: Path) -> Any:
-        if len(path) > _MAX_DEPTH or len(self._lines) > _MAX_NODES:
+        if len(path) > _MAX_DEPTH or len(self._lines) > self._most:
             raise _TooLargeError
         self._lines[path] = self._line(node)
         match node:

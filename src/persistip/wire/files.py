@@ -228,11 +228,13 @@ def _read(text: str, file: str, namespace: str, kinds: Collection[str] | None) -
                 )
             )
         else:
-            for value, path in _flattened(parsed.value, ()):
+            values = list(_flattened(parsed.value, ()))
+            lines = _lines_by_root(parsed.lines, {path for _, path in values})
+            for value, path in values:
                 if kinds is not None and (other := _other(value, kinds)) is not None:
                     found.append(other)
                     continue
-                found += _Object(parsed, value, path, file, namespace).read()
+                found += _Object(parsed, value, path, lines=lines[path], file=file, namespace=namespace).read()
     return found
 
 
@@ -246,6 +248,17 @@ def _flattened(value: Any, path: Path) -> Iterator[tuple[Any, Path]]:
         return
     for index, item in enumerate(value["items"]):
         yield from _flattened(item, (*path, "items", index))
+
+
+def _lines_by_root(lines: Mapping[Path, int], roots: Collection[Path]) -> dict[Path, dict[Path, int]]:
+    """The lines of each object of a document by its own paths, found in one go: a cluster's export is one document."""
+    by_root: dict[Path, dict[Path, int]] = {root: {} for root in roots}
+    depths = {len(root) for root in roots}
+    for path, line in lines.items():
+        for depth in depths:
+            if (own := by_root.get(path[:depth])) is not None:
+                own[path[depth:]] = line
+    return by_root
 
 
 def _other(value: Any, kinds: Collection[str]) -> Other | None:
@@ -270,15 +283,17 @@ def _line_of(lines: Mapping[Path, int], path: Path) -> int:
 class _Object:
     """One object of a document, on its way to a Manifest or its faults; ``_root`` is its place in the document."""
 
-    def __init__(self, document: Document, value: Any, root: Path, file: str, namespace: str) -> None:
-        self._document, self._value, self._root, self._file = document, value, root, file
+    def __init__(
+        self, document: Document, value: Any, root: Path, *, lines: Mapping[Path, int], file: str, namespace: str
+    ) -> None:
+        self._document, self._value, self._root, self._lines, self._file = document, value, root, lines, file
         self._default_namespace = namespace
         self._subject = ""
 
     def _fault(self, path: Path, message: str) -> Fault:
         return Fault(
             file=self._file,
-            line=_line_of(self._document.lines, (*self._root, *path)),
+            line=_line_of(self._lines, path),
             document=self._document.number,
             subject=self._subject,
             path=show_path(path),
@@ -345,7 +360,7 @@ class _Object:
             if isinstance(model, Unreadable):
                 yield Fault(
                     file=self._file,
-                    line=_line_of(self._document.lines, self._root),
+                    line=_line_of(self._lines, ()),
                     document=self._document.number,
                     subject=self._subject,
                     path=model.path,
@@ -382,11 +397,7 @@ class _Object:
             model=None if isinstance(model, Unreadable) else model,
             file=self._file,
             document=self._document.number,
-            lines={
-                path[len(self._root) :]: line
-                for path, line in self._document.lines.items()
-                if path[: len(self._root)] == self._root
-            },
+            lines=self._lines,
         )
 
 
