@@ -114,13 +114,18 @@ class Namespace:
         with peer:
             peer.set_up(peer_name)
 
-    def add_bridge(self, name: str) -> None:
-        info = nested(18, attribute_text(1, "bridge"))
+    def add_bridge(self, name: str, hardware_address: str = "") -> None:
+        """A bridge; by itself it takes the lowest hardware address of its ports, and loses its neighbours with it."""
+        head = struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0) + attribute_text(3, name)
+        fixed = attribute(1, bytes.fromhex(hardware_address.replace(":", ""))) if hardware_address else b""
         with self:
-            self.request(
-                Message(16, CREATE | EXCL, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0) + attribute_text(3, name) + info)
-            )
+            self.request(Message(16, CREATE | EXCL, head + fixed + nested(18, attribute_text(1, "bridge"))))
             self.set_up(name)
+
+    def set_hardware_address(self, name: str, hardware_address: str) -> None:
+        with self:
+            head = struct.pack("=BBHiII", 0, 0, 0, self.index(name), 0, 0)
+            self.request(Message(16, 0, head + attribute(1, bytes.fromhex(hardware_address.replace(":", "")))))
 
     def enslave(self, name: str, bridge: str) -> None:
         with self:
@@ -288,7 +293,8 @@ class Node:
         """A Pod on the node's bridge, as the bridge CNI makes it: IPs of 10.9.N.0/24 and fd09:N::/64."""
         if not self._bridged:
             self._bridged = True
-            self.space.add_bridge("cni0")
+            # With an address of its own, as the bridge plugin gives it.
+            self.space.add_bridge("cni0", "02:00:00:00:c0:01")
             for ip in ips:
                 self.space.add_address("cni0", _first_of(ip))
         pod = Pod(self, name, ips, "cni0", port=f"v{name}")

@@ -86,6 +86,11 @@ def disable_and_enable_ipv6(node, pod):
         node.space.set(f"net/ipv6/conf/{pod.link}/disable_ipv6", value)
 
 
+def change_address_of_link(node, pod):
+    """What happens to a bridge without an address of its own when Pods come and go: all its neighbours are dropped."""
+    node.space.set_hardware_address(pod.link, "02:00:00:00:c0:02")
+
+
 def put_guest_agent_first(node, pod):
     """What `ip route prepend` of another program does."""
     node.prepend_local_route(V4, protocol=66, link=pod.link)
@@ -110,6 +115,7 @@ DRIFTS = {
     stop_forwarding_on_uplink: {RouteEntry},
     take_link_down_and_up: {RouteEntry},
     disable_and_enable_ipv6: {RouteEntry},
+    change_address_of_link: {RouteEntry},
     put_guest_agent_first: {RouteEntry},
 }
 
