@@ -16,12 +16,13 @@ from typing import Any
 import attrs
 import pytest
 import yaml
-from world import T0, World
+from world import T0
 
 from persistip.model.attachment import AddressAttachment
 from persistip.model.conditions import Reason
 from persistip.model.gateway import Gateway, GatewayClass
 from persistip.model.route import GKEIPRoute
+from persistip.runtime.rehearsal import Rehearsal
 from persistip.strategies import ClusterObject
 from persistip.wire import from_model
 from persistip.wire.files import read_files
@@ -52,11 +53,10 @@ def objects_of(case: Path) -> Iterator[ClusterObject]:
 
 def settled(case: Path) -> str:
     """What stands in the end, as YAML."""
-    world = World(*objects_of(case))
-    world.settle_all(agents="# agents: none" not in case.read_text())
+    at_rest = Rehearsal(objects_of(case), now=T0, with_nodes="# agents: none" not in case.read_text()).settle()
     shown = [
         from_model(each)
-        for _, each in sorted(world.catalog.objects.items())
+        for each in at_rest.objects.values()
         if isinstance(each, GatewayClass | Gateway | GKEIPRoute | AddressAttachment)
     ]
     epochs = sorted({value for each in shown for value in epochs_in(each)} - {0})
