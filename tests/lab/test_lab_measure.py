@@ -6,8 +6,10 @@ import time
 
 from persistip.lab import echo
 from persistip.lab.kubelet import Journal, host_of
-from persistip.lab.measure import change_that_moved
+from persistip.lab.measure import Event, change_that_moved
 from persistip.lab.probe import Probe
+from persistip.lab.results import EventResult, Flow, Place
+from persistip.lab.scene import Expected, judge
 from persistip.lab.virtualtime import LoopClock, VirtualTimeLoop
 from persistip.runtime.clock import SystemClock
 
@@ -85,6 +87,56 @@ def test_tick_before_a_pods_datagram_was_missed_counts_as_sent() -> None:
     """A Pod whose datagram did not arrive says nothing about the ticks since: they may be lost like it."""
     probe = streamed(("old", 10, 9), ("old", 14, 12))
     assert probe.unsent == set()
+
+
+def judged(
+    expected: Expected, *, after: str, lost: int = 0, blackout_ms: float = 0.0, **event: bool
+) -> tuple[str, ...]:
+    """What is said of an event on 192.0.2.1 that the Pod with UID `old` held before."""
+    flow = Flow(sent=100, lost=lost, blackout_ms=blackout_ms)
+    result = EventResult(
+        name="x",
+        route="a/b",
+        address="192.0.2.1",
+        family=4,
+        planned=False,
+        source=Place("one", "node-a"),
+        target=Place("two", "node-b") if after else None,
+        ingress=flow,
+        egress=flow,
+        reaction_ms=None,
+        tcp="none",
+        conditions_before={},
+        conditions_after={},
+    )
+    return judge(Event(name="x", sentence="", **event), result, expected, before="old", after=after)
+
+
+def test_lost_packet_is_a_failure_where_a_living_pod_hands_over_and_nowhere_else() -> None:
+    """One packet lost in a planned move or under an undisturbed holder is said; a failover may lose some."""
+    said = ("x on 192.0.2.1: 1 of 100 requests and 1 of 100 packets from the Pod were lost, and none should be",)
+    assert judged(Expected.OTHER_POD, after="new", lost=1, planned=True) == said
+    assert judged(Expected.UNDISTURBED, after="old", lost=1) == said
+    assert judged(Expected.OTHER_POD, after="new", lost=1) == ()
+
+
+def test_long_silence_is_a_failure_of_a_failover_to_a_standby_alone() -> None:
+    """Fifty milliseconds bound what a standby takes; late packets of a hand-over and the making of a Pod are not it."""
+    assert judged(Expected.OTHER_POD, after="new", blackout_ms=50.1) == (
+        "x on 192.0.2.1: silent for 50.1 ms, more than 50",
+    )
+    assert judged(Expected.OTHER_POD, after="new", blackout_ms=50.0) == ()
+    assert judged(Expected.OTHER_POD, after="new", blackout_ms=500, standby=False) == ()
+    assert judged(Expected.OTHER_POD, after="new", blackout_ms=500, planned=True) == ()
+
+
+def test_wrong_holder_is_a_failure() -> None:
+    """Nobody where somebody should be, somebody where nobody should be, and a move or none against the rules."""
+    assert judged(Expected.OTHER_POD, after="") == ("x on 192.0.2.1: held by nobody afterwards",)
+    assert judged(Expected.NOBODY, after="new") == ("x on 192.0.2.1: held by two afterwards",)
+    assert judged(Expected.OTHER_POD, after="old") == ("x on 192.0.2.1: one holds it still",)
+    assert judged(Expected.SAME_POD, after="new") == ("x on 192.0.2.1: it moved, and should not",)
+    assert judged(Expected.NOBODY, after="") == judged(Expected.SAME_POD, after="old") == ()
 
 
 def test_virtual_time_passes_without_waiting() -> None:

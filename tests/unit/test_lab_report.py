@@ -58,7 +58,9 @@ def told(one: EventResult) -> str:
     return file.getvalue()
 
 
-def finished(*events: EventResult, failures: tuple[str, ...] = (), **promises: PromiseResult) -> str:
+def finished(
+    *events: EventResult, failures: tuple[str, ...] = (), remarks: tuple[str, ...] = (), **promises: PromiseResult
+) -> str:
     """Return what is printed at the end of a run with these events."""
     file = io.StringIO()
     result = LabResult(
@@ -69,6 +71,7 @@ def finished(*events: EventResult, failures: tuple[str, ...] = (), **promises: P
         events=events,
         promises=promises or {"P1": PromiseResult(held=True, checks=7)},
         failures=failures,
+        remarks=remarks,
     )
     Report(make_console(file), LabOptions()).finish(result)
     return file.getvalue()
@@ -137,6 +140,13 @@ def test_broken_promise_is_told_with_what_was_seen() -> None:
     assert "P7   no occasion" in text
     assert "1 thing went wrong; broken: P1." in text
     assert "Everything went" not in text
+
+
+def test_slow_move_is_remarked_and_no_failure() -> None:
+    """No promise speaks of milliseconds: what took longer than aimed for is said, and the run is still in order."""
+    text = finished(event(), remarks=("process-killed on 192.0.2.1: silent for 60.0 ms; 50 is aimed for",))
+    assert "silent for 60.0 ms; 50 is aimed for" in text
+    assert "Everything went as promised." in text
 
 
 def test_failure_shows_the_end_of_logs_without_counting_them() -> None:

@@ -170,7 +170,8 @@ class Lab:
         if kind == "Pod":
             await delete_pod(self.store, self.journal, await self.store.get("Pod", namespace, name))
         else:
-            await self.store.delete(kind, namespace, name)
+            with contextlib.suppress(NotFoundError):  # gone is what was asked for
+                await self.store.delete(kind, namespace, name)
 
     async def drain(self, node: str) -> None:
         """Cordon the node and evict its Pods, as kubectl drain does; returns when they are gone."""

@@ -193,6 +193,8 @@ class Report:
             self._print(Text(f"{count} {'thing' if count == 1 else 'things'} went wrong{what}.", "bold red"))
         for failure in sentences:
             self._say(Text(failure, "red"), 2)
+        for remark in result.remarks:
+            self._say(Text(remark, "yellow"), 2)
         for log in logs:
             title, *lines = log.splitlines()
             self._print()

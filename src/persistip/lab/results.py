@@ -84,7 +84,12 @@ class PromiseResult:
 
 @attrs.frozen(kw_only=True)
 class LabResult:
-    """A whole run; ``failures``: sentences, empty when everything went as it should."""
+    """
+    A whole run.
+
+    ``failures``: sentences, empty when everything went as it should. ``remarks``: what took longer than aimed for; on a
+    busy machine it may, and no promise speaks of milliseconds.
+    """
 
     seed: int
     datapath: str
@@ -93,6 +98,7 @@ class LabResult:
     events: tuple[EventResult, ...] = ()
     promises: Mapping[str, PromiseResult] = attrs.field(factory=dict)
     failures: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def is_ok(self) -> bool:
@@ -127,6 +133,7 @@ def to_json(result: LabResult) -> dict[str, Any]:
             "unplanned": summarise(event for event in result.events if not event.planned),
         },
         "failures": list(result.failures),
+        "remarks": list(result.remarks),
         "ok": result.is_ok,
     }
 

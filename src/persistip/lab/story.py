@@ -75,6 +75,7 @@ async def run_lab(
                 events=tuple(scene.events),
                 promises={} if promises is None else promises.results(),
                 failures=tuple(scene.failures),
+                remarks=tuple(scene.remarks),
             )
 
 
