@@ -7,6 +7,7 @@ or a port. Namespace labels are read as they are now, so a label taken away take
 
 from __future__ import annotations
 
+from persistip.decide.listeners import supported_kinds
 from persistip.decide.pool import Pool
 from persistip.model.gateway import From, Gateway, Listener
 from persistip.model.node import Namespace
@@ -42,13 +43,20 @@ def listener_refusal(
             return f"listener {listener.name!r} is not valid"
 
 
+def selecting_listeners(
+    gateway: Gateway, ref: ParentRef, route_namespace: str, namespace: Namespace | None
+) -> tuple[Listener, ...]:
+    """The listeners of *ref* that admit the namespace, whatever else is wrong with them."""
+    return tuple(
+        listener
+        for listener in matching_listeners(gateway, ref)
+        if supported_kinds(listener) and listener_refusal(listener, gateway, route_namespace, namespace) is None
+    )
+
+
 def admitting_listeners(
     gateway: Gateway, pool: Pool, ref: ParentRef, route_namespace: str, namespace: Namespace | None
 ) -> tuple[Listener, ...]:
     """The listeners of *ref* that are valid and admit the namespace."""
-    return tuple(
-        listener
-        for listener in matching_listeners(gateway, ref)
-        if listener.name not in pool.listener_faults
-        and listener_refusal(listener, gateway, route_namespace, namespace) is None
-    )
+    found = selecting_listeners(gateway, ref, route_namespace, namespace)
+    return tuple(listener for listener in found if listener.name not in pool.listener_faults)

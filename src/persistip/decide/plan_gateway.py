@@ -11,9 +11,10 @@ from collections.abc import Iterable
 
 import attrs
 
-from persistip.decide.admission import admitting_listeners
+from persistip.decide.admission import selecting_listeners
+from persistip.decide.listeners import MAX_LISTENERS, supported_kinds, unsupported_kinds
 from persistip.decide.parameters import class_rules, is_ours, is_served
-from persistip.decide.pool import SUPPORTED_KIND, ListenerFault, Pool, resolve_pool
+from persistip.decide.pool import Pool, resolve_pool
 from persistip.model.actions import ClusterAction, ReportClass, ReportGateway
 from persistip.model.address import AddressSpec, show
 from persistip.model.conditions import Condition, ConditionType, Reason, Status, find_condition, merge_conditions
@@ -45,15 +46,28 @@ def plan_gateway(view: GatewayView) -> GatewayPlan:
     gateway = view.facts.gateway
     pool = resolve_pool(view.facts, view.ranges, view.policy)
     status = GatewayStatus(
-        addresses=tuple(AddressSpec(entry.spec.type, show(entry.prefix)) for entry in pool.usable),
+        addresses=_usable_now(pool),
         conditions=merge_conditions(gateway.status.conditions, _gateway_conditions(gateway, pool), view.now),
-        listeners=tuple(_listener_status(listener, gateway, pool, view) for listener in gateway.listeners),
+        listeners=tuple(_listener_status(listener, gateway, pool, view) for listener in _shown(gateway.listeners)),
     )
     if status == gateway.status:
         return GatewayPlan(pool=pool)
     meta = gateway.meta
     write = ReportGateway(key=view.key, uid=meta.uid, resource_version=meta.resource_version, status=status)
     return GatewayPlan(pool=pool, actions=(write,))
+
+
+def _usable_now(pool: Pool) -> tuple[AddressSpec, ...]:
+    """``status.addresses``: what routes may claim now, which is nothing while the Gateway is not accepted."""
+    usable = pool.usable if pool.refusal is None else ()
+    return tuple(AddressSpec(entry.spec.type, show(entry.prefix)) for entry in usable)
+
+
+def _shown(listeners: tuple[Listener, ...]) -> tuple[Listener, ...]:
+    """``status.listeners`` is a map by name of at most 64: the first of each name, and no more than fit."""
+    by_name = {listener.name: listener for listener in reversed(listeners)}
+    names = dict.fromkeys(listener.name for listener in listeners)
+    return tuple(by_name[name] for name in names)[:MAX_LISTENERS]
 
 
 def _gateway_conditions(gateway: Gateway, pool: Pool) -> Iterable[Condition]:
@@ -83,44 +97,52 @@ def _gateway_reason(reason: Reason) -> str:
 
 def _listener_status(listener: Listener, gateway: Gateway, pool: Pool, view: GatewayView) -> ListenerStatus:
     old = next((status for status in gateway.status.listeners if status.name == listener.name), None)
-    fault = pool.listener_faults.get(listener.name)
-    conditions = merge_conditions(old.conditions if old else (), _listener_conditions(gateway, fault, pool), view.now)
-    kinds = () if fault is not None and fault.reason is Reason.INVALID_ROUTE_KINDS else (SUPPORTED_KIND,)
-    attached = sum(_is_attached(route, listener, gateway, pool) for route in view.routes)
-    return ListenerStatus(name=listener.name, supported_kinds=kinds, attached_routes=attached, conditions=conditions)
+    conditions = merge_conditions(
+        old.conditions if old else (), _listener_conditions(listener, gateway, pool), view.now
+    )
+    return ListenerStatus(
+        name=listener.name,
+        supported_kinds=supported_kinds(listener),
+        attached_routes=sum(_is_attached(route, listener, gateway) for route in view.routes),
+        conditions=conditions,
+    )
 
 
-def _listener_conditions(gateway: Gateway, fault: ListenerFault | None, pool: Pool) -> Iterable[Condition]:
+def _listener_conditions(listener: Listener, gateway: Gateway, pool: Pool) -> Iterable[Condition]:
     def condition(type_: ConditionType, status: Status, reason: str, message: str = "") -> Condition:
         generation = gateway.meta.generation
         return Condition(type=type_, status=status, reason=reason, message=message, observed_generation=generation)
 
-    if fault is None:
+    fault = pool.listener_faults.get(listener.name)
+    if fault is None or fault.reason is Reason.INVALID_ROUTE_KINDS:
         yield condition(ConditionType.ACCEPTED, Status.TRUE, Reason.ACCEPTED)
-        yield condition(ConditionType.RESOLVED_REFS, Status.TRUE, Reason.RESOLVED_REFS)
-    elif fault.reason is Reason.INVALID_ROUTE_KINDS:
-        yield condition(ConditionType.ACCEPTED, Status.TRUE, Reason.ACCEPTED)
-        yield condition(ConditionType.RESOLVED_REFS, Status.FALSE, Reason.INVALID_ROUTE_KINDS, fault.message)
     else:
-        protocol = fault.reason is Reason.UNSUPPORTED_PROTOCOL
-        reason = fault.reason if protocol else Reason.UNSUPPORTED_VALUE
+        is_protocol = fault.reason is Reason.UNSUPPORTED_PROTOCOL
+        reason = fault.reason if is_protocol else Reason.UNSUPPORTED_VALUE
         yield condition(ConditionType.ACCEPTED, Status.FALSE, reason, fault.message)
+    if why := unsupported_kinds(listener):
+        yield condition(ConditionType.RESOLVED_REFS, Status.FALSE, Reason.INVALID_ROUTE_KINDS, why)
+    else:
         yield condition(ConditionType.RESOLVED_REFS, Status.TRUE, Reason.RESOLVED_REFS)
     if fault is None and pool.refusal is None:
         yield condition(ConditionType.PROGRAMMED, Status.TRUE, Reason.PROGRAMMED)
     else:
         said = fault.message if fault is not None else "the Gateway is not accepted"
         yield condition(ConditionType.PROGRAMMED, Status.FALSE, Reason.INVALID, said)
-    yield condition(ConditionType.CONFLICTED, Status.FALSE, Reason.NO_CONFLICTS)
+    if fault is not None and fault.reason is Reason.NAME_CONFLICT:
+        yield condition(ConditionType.CONFLICTED, Status.TRUE, Reason.NAME_CONFLICT, fault.message)
+    else:
+        yield condition(ConditionType.CONFLICTED, Status.FALSE, Reason.NO_CONFLICTS)
 
 
-def _is_attached(facts: RouteFacts, listener: Listener, gateway: Gateway, pool: Pool) -> bool:
+def _is_attached(facts: RouteFacts, listener: Listener, gateway: Gateway) -> bool:
+    """Gateway API: accepted, and selected by the listener and its own parentRef; the listener's state is no matter."""
     accepted = find_condition(facts.route.status.conditions, ConditionType.ACCEPTED)
     if accepted is None or accepted.status != Status.TRUE:
         return False
     namespace = facts.route.meta.namespace
     return any(
-        listener in admitting_listeners(gateway, pool, parent.ref, namespace, facts.namespace)
+        listener in selecting_listeners(gateway, parent.ref, namespace, facts.namespace)
         for parent in facts.parents
         if parent.gateway is not None and parent.gateway.gateway.key == gateway.key
     )

@@ -7,13 +7,14 @@ alone; the Gateway is accepted while one of each is left.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import attrs
 
+from persistip.decide.listeners import ListenerFault, find_listener_faults
 from persistip.decide.parameters import ClassRules, class_rules, is_ours, is_served
 from persistip.model.address import (
+    IP_ADDRESS,
     AddressSpec,
     IPAddress,
     Malformed,
@@ -26,16 +27,10 @@ from persistip.model.address import (
     show,
 )
 from persistip.model.conditions import Reason
-from persistip.model.gateway import From, Gateway, Listener, RouteKind
-from persistip.model.route import ROUTE_GROUP
+from persistip.model.gateway import Gateway
 from persistip.model.views import ClusterRanges, GatewayFacts, Policy
 
-SUPPORTED_KIND = RouteKind(ROUTE_GROUP, "GKEIPRoute")
-_FROM = frozenset(From)
-_PLAIN_PROTOCOLS = frozenset({"none", "TCP", "UDP"})
-_DOMAIN_PREFIXED = re.compile(
-    r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+/[-A-Za-z0-9._~%!$&'()*+,;=:]+"
-)
+MAX_ADDRESSES = 16
 
 
 @attrs.frozen
@@ -44,14 +39,6 @@ class Usable:
 
     spec: AddressSpec
     prefix: Prefix
-
-
-@attrs.frozen
-class ListenerFault:
-    """Why a listener admits nobody."""
-
-    reason: Reason
-    message: str
 
 
 @attrs.frozen(kw_only=True)
@@ -87,7 +74,7 @@ def resolve_pool(facts: GatewayFacts, ranges: ClusterRanges, policy: Policy) -> 
         return Pool(rules=rules, refusal=(Reason.INVALID_PARAMETERS, message))
 
     usable, unusable = _sort_addresses(gateway, rules, ranges, policy)
-    faults = _listener_faults(gateway.listeners)
+    faults = find_listener_faults(gateway.listeners)
     refusal = None
     if not usable:
         said = "; ".join(unusable) or "spec.addresses is empty; list at least one address"
@@ -105,9 +92,16 @@ def _sort_addresses(
     unusable: list[str] = []
     for index, spec in enumerate(gateway.addresses):
         where = f"spec.addresses[{index}]"
+        if index == MAX_ADDRESSES:
+            said = f"has {len(gateway.addresses)} entries, only the first {MAX_ADDRESSES} are used"
+            unusable.append(f"spec.addresses: {said}; list the others in another Gateway")
+            break
         prefix = parse_prefix(spec)
         if isinstance(prefix, Malformed):
             unusable.append(f"{where}: {prefix.message}")
+        elif spec.type == IP_ADDRESS and "/" in spec.value:
+            said = f"{spec.value!r} has a prefix length, which type IPAddress does not take on a Gateway"
+            unusable.append(f"{where}: {said}; write type gke.networking.io/cidr")
         elif why := _why_unusable(prefix, gateway, rules, ranges, policy):
             unusable.append(f"{where}: {why}")
         else:
@@ -140,33 +134,3 @@ def _node_inside(prefix: Prefix, node_ips: Mapping[IPAddress, str]) -> str | Non
     if is_single(prefix):
         return node_ips.get(prefix.network_address)
     return next((node for ip, node in node_ips.items() if ip.version == prefix.version and ip in prefix), None)
-
-
-def _listener_faults(listeners: tuple[Listener, ...]) -> Mapping[str, ListenerFault]:
-    names = [listener.name for listener in listeners]
-    return {
-        listener.name: fault
-        for listener in listeners
-        if (fault := _listener_fault(listener, is_double=names.count(listener.name) > 1)) is not None
-    }
-
-
-def _listener_fault(listener: Listener, *, is_double: bool) -> ListenerFault | None:
-    where = f"listener {listener.name!r}"
-    if is_double:
-        return ListenerFault(Reason.INVALID, f"{where}: the name is used twice; listener names must be unique")
-    if listener.protocol not in _PLAIN_PROTOCOLS and not _DOMAIN_PREFIXED.fullmatch(listener.protocol):
-        said = f"{where}: protocol {listener.protocol!r} is unknown; use none, TCP, UDP or a domain-prefixed word"
-        return ListenerFault(Reason.UNSUPPORTED_PROTOCOL, said)
-    if listener.namespaces_from not in _FROM:
-        said = f"{where}: allowedRoutes.namespaces.from {listener.namespaces_from!r}; use Same, All or Selector"
-        return ListenerFault(Reason.INVALID, said)
-    if listener.namespaces_from == From.SELECTOR:
-        if listener.namespace_selector is None:
-            return ListenerFault(Reason.INVALID, f"{where}: from: Selector needs allowedRoutes.namespaces.selector")
-        if why := listener.namespace_selector.fault():
-            return ListenerFault(Reason.INVALID, f"{where}: allowedRoutes.namespaces.selector: {why}")
-    if listener.kinds and SUPPORTED_KIND not in listener.kinds:
-        said = f"{where}: allowedRoutes.kinds names no GKEIPRoute of group {ROUTE_GROUP}"
-        return ListenerFault(Reason.INVALID_ROUTE_KINDS, said)
-    return None

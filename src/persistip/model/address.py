@@ -49,11 +49,12 @@ def parse_prefix(spec: AddressSpec) -> Prefix | Malformed:
     """
     value = spec.value.strip()
     if spec.type == NAMED_ADDRESS:
-        return Malformed(f"type NamedAddress ({value!r}) needs a cloud that knows reserved addresses by name")
+        said = f"type NamedAddress ({value!r}) needs a cloud that knows reserved addresses by name"
+        return Malformed(f"{said}; here, write the address itself with type IPAddress")
     if spec.type != IP_ADDRESS and spec.type not in CIDR_TYPES:
         return Malformed(f"type {spec.type!r} is not supported; use IPAddress or gke.networking.io/cidr")
     if not value:
-        return Malformed("an address without value needs a cloud that can reserve one")
+        return Malformed("an address without value needs a cloud that can reserve one; here, write the address itself")
     if spec.type in CIDR_TYPES and "/" not in value:
         return Malformed(f"{value!r} has type {spec.type} but no prefix length; write {value}/{_full_length(value)}")
     if not _WRITTEN.fullmatch(value):

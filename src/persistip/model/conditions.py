@@ -75,6 +75,7 @@ class Reason(StrEnum):
     RESOLVED_REFS = "ResolvedRefs"
     INVALID_ROUTE_KINDS = "InvalidRouteKinds"
     NO_CONFLICTS = "NoConflicts"
+    NAME_CONFLICT = "NameConflict"
     # what Events say
     MOVED = "Moved"
     REFUSED = "Refused"
