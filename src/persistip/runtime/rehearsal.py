@@ -159,7 +159,7 @@ class Rehearsal:
             match action:
                 case CreateAttachment(attachment):
                     uid, created_at = self._new_uid(attachment.key), float(int(self._now))
-                    meta = attrs.evolve(attachment.meta, uid=uid, created_at=created_at)
+                    meta = attrs.evolve(attachment.meta, uid=uid, created_at=created_at, generation=1)
                     self._put(attrs.evolve(attachment, meta=meta))
                 case ReplaceAttachment(attachment) if attachment.meta.is_terminating and not attachment.meta.finalizers:
                     self._update({attachment.key: None}, {})
