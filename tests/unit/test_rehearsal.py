@@ -1,18 +1,22 @@
 """What a rehearsed cluster comes to: who holds, who waits, what is left alone."""
 
+import itertools
 from ipaddress import ip_network
 
 import attrs
 import pytest
 
+from persistip.decide.catalog import Planned
+from persistip.decide.plan_route import RoutePlan
 from persistip.errors import BugError
+from persistip.model.actions import ReportRoute
 from persistip.model.attachment import AddressAttachment, How, NodeReport, NodeStateName, Release
 from persistip.model.conditions import ConditionType, Reason, find_condition
 from persistip.model.gateway import From, Gateway, GatewayClass, Listener
 from persistip.model.keys import Kind, ObjectKey
 from persistip.model.node import Namespace
 from persistip.model.pod import Pod
-from persistip.model.route import GKEIPRoute
+from persistip.model.route import GKEIPRoute, RouteStatus
 from persistip.runtime.rehearsal import Rehearsal, Settled
 from persistip.runtime.standins import NAME_LABEL, complete, stand_in_uid
 from persistip.strategies import ClusterObject
@@ -205,19 +209,19 @@ def test_mode_of_ones_own_is_asked() -> None:
     assert condition(settled, ConditionType.READY) == ("False", Reason.NO_ELIGIBLE_POD)
 
 
-def test_plans_that_never_rest_are_a_bug_by_name() -> None:
-    """A mode that changes its mind with every question is told from a slow one, and the route is named."""
+def test_plans_that_never_rest_are_a_bug_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules that undo their own writes for ever do not hang the rehearsal, and the route is named."""
+    asked = itertools.count()
 
-    class Fickle:
-        asked = 0
+    def undecided(view: Planned) -> RoutePlan:
+        if view.key != KEY:
+            return RoutePlan()
+        status = RouteStatus(pods=(f"pod-{next(asked)}",))
+        return RoutePlan(actions=(ReportRoute(key=KEY, uid="", resource_version="", status=status),))
 
-        def refusal(self, pod: Pod) -> str | None:
-            self.asked += 1
-            return None if self.asked % 4 < 2 else "is out of favour"
-
-    fickle = route(annotations={"persistip.dev/reaction-mode": "Fickle"})
+    monkeypatch.setattr("persistip.runtime.rehearsal.decide", undecided)
     with pytest.raises(BugError, match="never come to rest: GKEIPRoute tenant/nat-0"):
-        rehearsal(fickle, OLD, modes={"Fickle": Fickle()}).settle()
+        rehearsal(route(), OLD).settle()
 
 
 # ---------------------------------------------------------------- what files leave out
