@@ -60,6 +60,17 @@ def config_maps() -> st.SearchStrategy[ConfigMap]:
     )
 
 
+def suspects() -> st.SearchStrategy[ConfigMap]:
+    """Nodes recorded as dead: by their UID, by that of a former one, by nothing that can be read."""
+    values = st.sampled_from(["node-{} since noon", "node-{}-again", ""])
+    return st.dictionaries(st.sampled_from(NODES), values, max_size=2).map(
+        lambda found: ConfigMap(
+            ObjectMeta(name="persistip-suspects", namespace="persistip-system", uid="suspects"),
+            tuple(sorted((name, value.format(name)) for name, value in found.items())),
+        )
+    )
+
+
 def namespaces() -> st.SearchStrategy[Namespace]:
     """Namespaces with and without the label."""
     return st.builds(
@@ -116,7 +127,19 @@ def pods(draw: st.DrawFn) -> Pod:
         labels={"app": draw(st.sampled_from(["web", "web", "db"]))},
         deleted_at=draw(st.sampled_from([None, None, T0])),
     )
-    changes = draw(st.sampled_from([{}, {}, {"ips": found.ips[:1]}, {"ips": ()}, {"node_name": ""}]))
+    changes = draw(
+        st.sampled_from(
+            [
+                {},
+                {},
+                {"ips": found.ips[:1]},
+                {"ips": ()},
+                {"node_name": ""},
+                {"ips": (ip_address("10.0.1.99"),)},  # one that several claim
+                {"ips": (ip_address("10.0.1.99"),), "host_network": True},
+            ]
+        )
+    )
     return attrs.evolve(found, meta=meta, phase=draw(st.sampled_from(["Running", "Running", "Failed"])), **changes)
 
 
@@ -223,6 +246,7 @@ def objects() -> st.SearchStrategy[ClusterObject]:
     return st.one_of(
         gateway_classes(),
         config_maps(),
+        suspects(),
         namespaces(),
         gateways(),
         nodes(),

@@ -49,8 +49,9 @@ def route(name: str = "nat", *addresses: str, hour: int = 1, **spec: object) -> 
     )
 
 
-def pod(name: str, *, hour: int = 1, node: str = "a", ready: str = "True", ips: tuple[str, ...] = ("10.0.0.9",)) -> str:
-    """Return a Pod that the routes select."""
+def pod(name: str, *, hour: int = 1, node: str = "a", ready: str = "True", ips: tuple[str, ...] | None = None) -> str:
+    """Return a Pod that the routes select, with an IP of its own."""
+    ips = (f"10.0.0.{10 + sum(name.encode()) % 200}",) if ips is None else ips
     metadata = {"name": name, "namespace": "phone", "labels": {"app": "nat"}}
     return yaml.safe_dump(
         {

@@ -6,7 +6,8 @@ import attrs
 import pytest
 from world import World, holder, node, pod, route
 
-from persistip.decide.holder import is_delivering, mode_of, select_holder
+from persistip.decide.candidates import is_delivering, mode_of
+from persistip.decide.holder import select_holder
 from persistip.decide.modes import BUILT_IN
 from persistip.model.attachment import How, NodeStateName
 from persistip.model.keys import ObjectMeta
@@ -43,7 +44,7 @@ def relabelled(found: Pod) -> Pod:
         (terminating(pod("x", "a")), "is terminating"),
         (pod("x", "a", host_network=True), "uses the host network"),
         (pod("x", "a", node_name=""), "is not scheduled"),
-        (pod("x", "z"), "is on a Node that does not exist"),
+        (pod("x", "z"), "is on Node z, which does not exist"),
         (pod("x", "a", ips=()), "has no IP of every family yet"),
         (pod("x", "a", ips=(ip_address("fd00::1"),)), "has no IP of every family yet"),
     ],
@@ -60,7 +61,7 @@ def test_node_out_of_service_disqualifies() -> None:
     """The administrator's word that a machine is off counts against its Pods at once."""
     world = World()
     world.put(attrs.evolve(node("a"), out_of_service=True), pod("x", "a"), route())
-    assert select_holder(world.view(), FOUR).refused == (("is on a Node that is out of service", 1),)
+    assert select_holder(world.view(), FOUR).refused == (("is on Node a, which is out of service", 1),)
 
 
 def test_pod_of_another_label_is_not_counted() -> None:

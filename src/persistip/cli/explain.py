@@ -17,7 +17,8 @@ from cyclopts import App, Parameter
 from persistip.cli import offline
 from persistip.cli.tables import print_table
 from persistip.decide.admission import admitting_listeners, listener_refusal, matching_listeners
-from persistip.decide.holder import LACKS_IP, Choice, find_candidates, mode_of, pod_refusal, present_uid
+from persistip.decide.candidates import find_candidates, mode_of, present_holder
+from persistip.decide.holder import Choice
 from persistip.decide.plan_route import RoutePlan, plan_route
 from persistip.decide.pool import resolve_pool
 from persistip.decide.verdict import Fault, Verdict
@@ -242,10 +243,10 @@ class _Explanation:
         if mode is None or route.pod_selector.is_empty:
             return
         families = frozenset(claim.prefix.version for claim in self._plan.verdict.claims)
-        matching = [pod for pod in view.pods if route.pod_selector.matches(pod.meta.labels)]
-        found = find_candidates(route, matching, view.nodes, mode, families)
-        for pod in matching:
-            yield pod, pod_refusal(pod, view.nodes, mode) or (LACKS_IP if pod in found.without_ip else None)
+        found = find_candidates(view, route, mode, families)
+        answers: dict[str, tuple[Pod, str | None]] = {pod.meta.name: (pod, None) for pod in found.eligible}
+        answers |= {pod.meta.name: (pod, why) for pod, why in found.refusals}
+        yield from (answers[name] for name in sorted(answers))
 
     def _pods(self) -> Iterator[tuple[str, str, str]]:
         for pod, why in self._judged():
@@ -285,7 +286,8 @@ class _Explanation:
         if chosen.meta.created_at not in ages:
             return ""
         view = self._first[self._route.key][0]
-        is_present = present_uid(self._route, view.attachment) == chosen.meta.uid
+        present = present_holder(self._route, view.attachment)
+        is_present = present is not None and present.pod_uid == chosen.meta.uid
         return "; of those as old, the present holder" if is_present else "; of those as old, the first by name"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from persistip.decide.reach import Reach, foundations, is_status_only, nodes_of, parents, pod_uids, pods_of, ranges_of
+from persistip.decide.suspects import select_suspects, suspects_key
 from persistip.decide.versions import Versions, Written
 from persistip.model.actions import Outcome
 from persistip.model.address import well_formed
@@ -43,7 +44,8 @@ class Catalog:
         self.modes = modes
         self.objects: dict[ObjectKey, object] = {}
         self._unreadable: dict[ObjectKey, str] = {}
-        self._reach = Reach(self.objects)
+        self._suspects = suspects_key(policy.system_namespace)
+        self._reach = Reach(self.objects, self._suspects)
         self._versions = Versions()
         self._ranges: ClusterRanges | None = None
 
@@ -157,7 +159,9 @@ class Catalog:
             rivals=self._rivals(facts),
             overlapping=self._overlapping(facts, attachment),
             pods=pods,
+            doubled_ips=self._reach.pods.doubled_ips(pods),
             nodes=nodes,
+            suspects=select_suspects(self.objects.get(self._suspects), nodes),
             ranges=self.ranges,
             modes=self.modes,
             outcomes=outcomes,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import attrs
 
-from persistip.decide.holder import is_delivering
+from persistip.decide.candidates import is_delivering
 from persistip.decide.verdict import Claim
 from persistip.model.address import Prefix, overlap
 from persistip.model.attachment import (

@@ -8,19 +8,17 @@ The rule is GKE's: among the Pods that the reaction mode admits, the newest wins
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import attrs
 
-from persistip.decide.acceptance import FAILBACK, HOLD, PREFER, REACTION_MODE
-from persistip.model.attachment import AddressAttachment, Damped, Holder
+from persistip.decide.acceptance import FAILBACK, HOLD, PREFER
+from persistip.decide.candidates import find_candidates, mode_of, pod_refusal, present_holder
+from persistip.model.attachment import Damped, Holder
 from persistip.model.node import Node
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute, ReactionModeName
 from persistip.model.views import Admits, RouteView
-
-LACKS_IP = "has no IP of every family yet"
 
 
 @attrs.frozen(kw_only=True)
@@ -28,84 +26,18 @@ class Choice:
     """
     The Pod that should hold the addresses, or None.
 
-    ``refused`` counts the matching Pods by why they were not chosen. ``awaits_ip``: the Pod is chosen, but nothing
-    can be programmed until it has an IP of every family. ``recheck_at``: when time alone may change the choice.
+    ``refused`` counts the matching Pods by why they may not hold the addresses; ``conflicts`` are the sentences about
+    IPs that two Pods claim. ``awaits_ip``: the Pod is chosen, but nothing can be programmed until it has an IP of every
+    family. ``recheck_at``: when time alone may change the choice.
     """
 
     pod: Pod | None = None
     rule: str = ""
     matched: int = 0
     refused: tuple[tuple[str, int], ...] = ()
+    conflicts: tuple[str, ...] = ()
     awaits_ip: bool = False
     recheck_at: float | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Candidates:
-    """The Pods of a route, sorted by what they may do."""
-
-    eligible: tuple[Pod, ...]
-    without_ip: tuple[Pod, ...]
-    refused: tuple[tuple[str, int], ...]
-    matched: int
-
-
-def mode_of(route: GKEIPRoute, modes: Mapping[str, Admits]) -> Admits | None:
-    """The reaction mode in force: the plugged-in one of the annotation, else the one of the spec."""
-    return modes.get(route.meta.annotations.get(REACTION_MODE, route.reaction_mode))
-
-
-def pod_refusal(pod: Pod, nodes: Mapping[str, Node], mode: Admits) -> str | None:
-    """Why *pod* may not hold addresses, apart from a missing IP; the end of the sentence "Pod x …"."""
-    if pod.is_finished:
-        return f"is {pod.phase}"
-    if pod.meta.is_terminating:
-        return "is terminating"
-    if pod.host_network:
-        return "uses the host network"
-    if why := mode.refusal(pod):
-        return why
-    if not pod.node_name:
-        return "is not scheduled"
-    if pod.node_name not in nodes:
-        return "is on a Node that does not exist"
-    if nodes[pod.node_name].out_of_service:
-        return "is on a Node that is out of service"
-    return None
-
-
-def find_candidates(
-    route: GKEIPRoute, pods: Iterable[Pod], nodes: Mapping[str, Node], mode: Admits, families: frozenset[int]
-) -> Candidates:
-    """Sort the Pods that the route's selector matches; one without an IP is refused, whether or not it may wait."""
-    eligible: list[Pod] = []
-    without_ip: list[Pod] = []
-    refused: Counter[str] = Counter()
-    matched = 0
-    for pod in pods:
-        if pod.meta.namespace != route.meta.namespace or not route.pod_selector.matches(pod.meta.labels):
-            continue
-        matched += 1
-        if why := pod_refusal(pod, nodes, mode):
-            refused[why] += 1
-        elif len(pod.ips_of(families)) < len(families):
-            without_ip.append(pod)
-            refused[LACKS_IP] += 1
-        else:
-            eligible.append(pod)
-    return Candidates(
-        eligible=tuple(eligible),
-        without_ip=tuple(without_ip),
-        refused=tuple(sorted(refused.items())),
-        matched=matched,
-    )
-
-
-def present_uid(route: GKEIPRoute, attachment: AddressAttachment | None) -> str | None:
-    """UID of the Pod that holds now, for this very route object."""
-    if attachment is None or attachment.spec.holder is None or attachment.spec.route.uid != route.meta.uid:
-        return None
-    return attachment.spec.holder.pod_uid
 
 
 def select_holder(view: RouteView, families: frozenset[int]) -> Choice:
@@ -118,9 +50,10 @@ def select_holder(view: RouteView, families: frozenset[int]) -> Choice:
     if view.facts is None or (mode := mode_of(view.facts.route, view.modes)) is None:
         return Choice()
     route = view.facts.route
-    found = find_candidates(route, view.pods, view.nodes, mode, families)
-    present = present_uid(route, view.attachment)
-    base = Choice(matched=found.matched, refused=found.refused)
+    found = find_candidates(view, route, mode, families)
+    holder = present_holder(route, view.attachment)
+    present = holder.pod_uid if holder is not None else None
+    base = Choice(matched=found.matched, refused=found.counts, conflicts=found.conflicts)
 
     if route.meta.annotations.get(HOLD) == "true" and present is not None:
         held = next((pod for pod in view.pods if pod.meta.uid == present and not pod.is_finished), None)
@@ -128,7 +61,7 @@ def select_holder(view: RouteView, families: frozenset[int]) -> Choice:
             return attrs.evolve(base, pod=held, rule="held by annotation")
     if found.eligible:
         return _among(found.eligible, route, present, view, base)
-    if (lingering := _lingering(view, route, present, mode)) is not None:
+    if (lingering := _lingering(view, route, present, mode, families)) is not None:
         return attrs.evolve(base, pod=lingering, rule="the terminating holder, nobody else being eligible")
     if found.without_ip and mode is view.modes.get(ReactionModeName.EXISTS):
         chosen = _newest(found.without_ip, present)
@@ -166,30 +99,15 @@ def _newest(pods: tuple[Pod, ...], present: str | None) -> Pod:
     return min(same_age, key=lambda pod: (pod.meta.uid != present, pod.meta.name))
 
 
-def _lingering(view: RouteView, route: GKEIPRoute, present: str | None, mode: Admits) -> Pod | None:
+def _lingering(
+    view: RouteView, route: GKEIPRoute, present: str | None, mode: Admits, families: frozenset[int]
+) -> Pod | None:
     """A holder that nothing but its termination disqualifies: a StatefulSet's replacement does not exist yet."""
-    pod = next((pod for pod in view.pods if pod.meta.uid == present), None)
-    if pod is None or not route.pod_selector.matches(pod.meta.labels):
+    pod = next((pod for pod in view.pods if pod.meta.uid == present and pod.meta.is_terminating), None)
+    if pod is None or not route.pod_selector.matches(pod.meta.labels) or len(pod.ips_of(families)) < len(families):
         return None
     as_if_staying = attrs.evolve(pod, meta=attrs.evolve(pod.meta, deleted_at=None))
-    return pod if pod_refusal(as_if_staying, view.nodes, mode) is None else None
-
-
-def is_delivering(view: RouteView, pod_uid: str, families: frozenset[int]) -> bool:
-    """
-    Whether a former holder can still use what arrives for it.
-
-    Alive and still a candidate, or terminating but Ready; deselected, unready or gone it can not.
-    """
-    if view.facts is None or (mode := mode_of(view.facts.route, view.modes)) is None:
-        return False
-    route = view.facts.route
-    pod = next((pod for pod in view.pods if pod.meta.uid == pod_uid), None)
-    if pod is None or not route.pod_selector.matches(pod.meta.labels):
-        return False
-    if pod.meta.is_terminating:
-        return pod.ready and not pod.is_finished and pod.node_name in view.nodes
-    return pod_refusal(pod, view.nodes, mode) is None and len(pod.ips_of(families)) == len(families)
+    return pod if pod_refusal(as_if_staying, view, mode) is None else None
 
 
 def to_holder(pod: Pod, nodes: Mapping[str, Node], families: frozenset[int]) -> Holder | None:

@@ -4,7 +4,7 @@ Which keys does a change of one object touch?
 In: an object that came, changed or went.  Out: the keys whose plans may differ now. Indexes make the answer cost what
 the change touches and not what the cluster holds.
 
-    Pod ─> routes that select it, or hold it      Node ─> routes with a Pod or an attachment there
+    Pod ─> routes that select it, one with its IP, or hold it     Node, suspect ─> routes with a Pod or attachment there
     Namespace, Gateway, class, ConfigMap ─> routes that rest on it      route, attachment ─> routes that overlap it
 """
 
@@ -19,10 +19,11 @@ import attrs
 
 from persistip.decide.podindex import PodIndex
 from persistip.decide.prefixes import PrefixIndex
+from persistip.decide.suspects import recorded
 from persistip.model.address import Prefix, well_formed
 from persistip.model.attachment import AddressAttachment
 from persistip.model.conditions import ConditionType, find_condition
-from persistip.model.gateway import Gateway, GatewayClass
+from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
 from persistip.model.keys import Kind, ObjectKey, attachment_key
 from persistip.model.node import Node
 from persistip.model.pod import Pod
@@ -31,10 +32,15 @@ from persistip.model.views import RouteFacts
 
 
 class Reach:
-    """The indexes over a catalog's objects; ``objects`` is the catalog's own mapping, read and never changed here."""
+    """
+    The indexes over a catalog's objects.
 
-    def __init__(self, objects: Mapping[ObjectKey, object]) -> None:
+    ``objects`` is the catalog's own mapping, read and never changed; *suspects* is the ConfigMap that records them.
+    """
+
+    def __init__(self, objects: Mapping[ObjectKey, object], suspects: ObjectKey) -> None:
         self.objects = objects
+        self.suspects = suspects
         self.pods = PodIndex()
         self.claims: PrefixIndex[ObjectKey] = PrefixIndex()
         self.attached: PrefixIndex[ObjectKey] = PrefixIndex()
@@ -100,12 +106,14 @@ class Reach:
         """The keys whose plans rest on this object as it is."""
         match found:
             case Pod():
-                return self.pods.routes_of(found) | self.resting_on(key)
+                return self.pods.routes_of(found) | self.pods.routes_beside(found) | self.resting_on(key)
             case GKEIPRoute():
                 return {*parents(found)} | self._with_rivals({key} | self.claims.overlapping_any(_claims_of(found)))
             case AddressAttachment():
                 overlapping = self.claims.overlapping_any(set(found.spec.claimed_prefixes))
                 return self._with_rivals(overlapping | {found.route_key})
+            case ConfigMap() if key == self.suspects:
+                return self.resting_on(key).union(*(self._on_node(name) for name in recorded(found)))
             case _:
                 return self.resting_on(key)
 

@@ -16,9 +16,12 @@ from persistip.model.actions import RecordEvent
 from persistip.model.address import overlap, show
 from persistip.model.attachment import AddressAttachment, NodeStateName
 from persistip.model.conditions import Condition, ConditionType, Reason, Status, find_condition, merge_conditions
+from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute, RouteStatus
 from persistip.model.views import RouteView
 
+_KINDS_SHOWN = 8
+_PLURALS = {"is": "are", "has": "have", "uses": "use", "shares": "share"}
 _ORDER = (ConditionType.ACCEPTED, ConditionType.GCP_READY, ConditionType.DPV2_READY)
 
 
@@ -77,10 +80,9 @@ def _datapath(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choi
     if attachment is not None and (is_foreign or attachment.meta.is_terminating):
         return _awaiting_own(attachment)
     if choice.pod is None:
-        return _Said(Status.FALSE, Reason.NO_ELIGIBLE_POD, _no_pod(choice))
+        return _no_pod(choice)
     if choice.awaits_ip:
-        said = f"Pod {choice.pod.meta.name} has no IP of every family of the addresses yet"
-        return _Said(Status.FALSE, Reason.AWAITING_POD_IP, said)
+        return _awaiting_ip(choice, choice.pod, verdict)
     if waits := _awaiting_others(view, verdict, attachment):
         return waits
     held = attachment.spec.held_prefixes if attachment is not None else ()
@@ -91,11 +93,39 @@ def _datapath(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choi
     return _holders_word(attachment, choice)
 
 
-def _no_pod(choice: Choice) -> str:
+def _no_pod(choice: Choice) -> _Said:
+    """Nobody may hold the addresses: how many matched, and why each kind was refused."""
     if choice.matched == 0:
-        return "no Pod of the namespace matches spec.podSelector"
-    whys = ", ".join(f"{count} {why}" for why, count in choice.refused)
-    return f"{choice.matched} Pods match spec.podSelector, none may hold the addresses: {whys}"
+        return _Said(Status.FALSE, Reason.NO_ELIGIBLE_POD, "no Pod of the namespace matches spec.podSelector")
+    if choice.conflicts:
+        more = f" (and {len(choice.conflicts) - 1} more like it)" if len(choice.conflicts) > 1 else ""
+        said = f"{choice.conflicts[0]}{more}, so nobody can say whose it is; {_counted(choice)}"
+        return _Said(Status.FALSE, Reason.POD_IP_CONFLICT, said)
+    return _Said(Status.FALSE, Reason.NO_ELIGIBLE_POD, _counted(choice))
+
+
+def _counted(choice: Choice) -> str:
+    """How many Pods matched, and how many were refused for which reason; the commonest reasons first."""
+    kinds = sorted(choice.refused, key=lambda kind: (-kind[1], kind[0]))
+    whys = [f"{count} {why if count == 1 else _plural(why)}" for why, count in kinds[:_KINDS_SHOWN]]
+    whys += [f"{len(kinds) - _KINDS_SHOWN} kinds more"] if len(kinds) > _KINDS_SHOWN else []
+    matched = "1 Pod matches" if choice.matched == 1 else f"{choice.matched} Pods match"
+    return f"{matched} spec.podSelector, none may hold the addresses: {', '.join(whys)}"
+
+
+def _plural(why: str) -> str:
+    verb, _, rest = why.partition(" ")
+    return f"{_PLURALS.get(verb, verb)} {rest}"
+
+
+def _awaiting_ip(choice: Choice, pod: Pod, verdict: Verdict) -> _Said:
+    """The chosen Pod has no IP yet: which one is missing, and where it is to come from."""
+    families = {claim.prefix.version for claim in verdict.claims}
+    lacking = " and ".join(f"IPv{family}" for family in sorted(families - {ip.version for ip in pod.ips}))
+    said = f"Pod {pod.meta.name} on Node {pod.node_name} has no {lacking} address yet"
+    others = choice.matched - 1
+    beside = f"; of {others} other Pod{'s' if others > 1 else ''} none is eligible" if others else ""
+    return _Said(Status.FALSE, Reason.AWAITING_POD_IP, said + beside)
 
 
 def _awaiting_own(attachment: AddressAttachment) -> _Said:

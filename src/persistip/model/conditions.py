@@ -57,6 +57,7 @@ class Reason(StrEnum):
     # the choice of Pod
     NO_ELIGIBLE_POD = "NoEligiblePod"
     AWAITING_POD_IP = "AwaitingPodIP"
+    POD_IP_CONFLICT = "PodIPConflict"
     # the node
     PROGRAMMED = "Programmed"
     PROGRAMMING = "Programming"

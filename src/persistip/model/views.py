@@ -6,7 +6,7 @@ A view is all that a decision depends on: the objects concerned, the time, the l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import attrs
@@ -35,6 +35,8 @@ class Policy:
     """Settings that change decisions, the same on every replica."""
 
     controller_name: str = DEFAULT_CONTROLLER
+    system_namespace: str = "persistip-system"
+    """Where the system itself lives, and records what its replicas must agree on."""
     knows_owners: bool = False
     """Whether the allocator says who owns what; if not, class parameters must list ``allowedAddresses``."""
     sole_controller: bool = True
@@ -86,7 +88,8 @@ class RouteView:
     ``facts`` None: the route does not exist. ``rivals``: the routes whose claims overlap this one's, directly or by
     way of others. ``overlapping``: other attachments that hold or are releasing an address of this route.
     ``attachment_is_watched``: the watch has delivered the attachment as it stands here, and so everything that was
-    written before it; a claim may be granted only then.
+    written before it; a claim may be granted only then. ``doubled_ips``: those IPs of the ``pods`` that more than one
+    live Pod of the cluster claims, with all who do. ``suspects``: those of the ``nodes`` that are recorded as dead.
     """
 
     key: ObjectKey
@@ -98,7 +101,9 @@ class RouteView:
     rivals: tuple[RouteFacts, ...] = ()
     overlapping: tuple[AddressAttachment, ...] = ()
     pods: tuple[Pod, ...] = ()
+    doubled_ips: Mapping[IPAddress, tuple[Pod, ...]] = attrs.field(factory=dict)
     nodes: Mapping[str, Node] = attrs.field(factory=dict)
+    suspects: frozenset[str] = frozenset()
     ranges: ClusterRanges = ClusterRanges()
     modes: Mapping[str, Admits] = attrs.field(factory=dict)
     outcomes: Mapping[str, Outcome] = attrs.field(factory=dict)
@@ -107,14 +112,22 @@ class RouteView:
     def without_node(self, name: str) -> RouteView:
         """The same cluster after that Node and its Pods are gone."""
         return attrs.evolve(
-            self,
+            self._with_pods(lambda pod: pod.node_name != name),
             nodes={key: node for key, node in self.nodes.items() if key != name},
-            pods=tuple(pod for pod in self.pods if pod.node_name != name),
+            suspects=self.suspects - {name},
         )
 
     def without_pod(self, name: str) -> RouteView:
-        """The same cluster after that Pod is gone."""
-        return attrs.evolve(self, pods=tuple(pod for pod in self.pods if pod.meta.name != name))
+        """The same cluster after that Pod of the route's namespace is gone."""
+        return self._with_pods(lambda pod: (pod.meta.namespace, pod.meta.name) != (self.key.namespace, name))
+
+    def _with_pods(self, is_left: Callable[[Pod], bool]) -> RouteView:
+        left = ((ip, tuple(filter(is_left, pods))) for ip, pods in self.doubled_ips.items())
+        return attrs.evolve(
+            self,
+            pods=tuple(filter(is_left, self.pods)),
+            doubled_ips={ip: pods for ip, pods in left if len(pods) > 1},
+        )
 
 
 @attrs.frozen(kw_only=True)
