@@ -22,22 +22,28 @@ table inet persistip {
                 elements = { 203.0.113.7, 203.0.113.8, 198.51.100.0/24, 255.255.255.255 }; }
   set guarded4 { type ipv4_addr; flags interval; }
   set pods4 { type ipv4_addr; flags interval; elements = { 203.0.113.7 comment "10.9.1.5" }; }
-  set owners4 { type iface_index . ether_addr . ipv4_addr; flags interval;
-                elements = { "lo" . 02:00:00:00:00:09 . 203.0.113.7, "lo" . 02:00:00:00:00:09 . 198.51.100.0/24 }; }
+  set owners4 { type iface_index . ether_addr . ipv4_addr;
+                elements = { "lo" . 02:00:00:00:00:09 . 203.0.113.7 }; }
+  set wide4 { type iface_index . ether_addr . ipv4_addr; flags interval;
+              elements = { "lo" . 02:00:00:00:00:09 . 198.51.100.0/24 }; }
   set plain4 { type iface_index . ipv4_addr; flags interval; elements = { "lo" . 203.0.113.9 }; }
   set exempt6 { type ipv6_addr; flags interval; elements = { 2001:db8::/64, 2001:db8:7::7 }; }
   set guarded6 { type ipv6_addr; flags interval; }
   set pods6 { type ipv6_addr; flags interval; }
-  set owners6 { type iface_index . ether_addr . ipv6_addr; flags interval;
-                elements = { "lo" . 02:00:00:00:00:09 . 2001:db8::/64 }; }
+  set owners6 { type iface_index . ether_addr . ipv6_addr;
+                elements = { "lo" . 02:00:00:00:00:09 . 2001:db8:7::7 }; }
+  set wide6 { type iface_index . ether_addr . ipv6_addr; flags interval;
+              elements = { "lo" . 02:00:00:00:00:09 . 2001:db8::/64 }; }
   set plain6 { type iface_index . ipv6_addr; flags interval; elements = { "lo" . 2001:db8:7::7 }; }
   chain guard4 {
     meta iiftype ether meta nfproto ipv4 iif . ether saddr . ip saddr @owners4 accept
+    meta iiftype ether meta nfproto ipv4 iif . ether saddr . ip saddr @wide4 accept
     iif . ip saddr @plain4 accept
     drop
   }
   chain guard6 {
     meta iiftype ether meta nfproto ipv6 iif . ether saddr . ip6 saddr @owners6 accept
+    meta iiftype ether meta nfproto ipv6 iif . ether saddr . ip6 saddr @wide6 accept
     iif . ip6 saddr @plain6 accept
     drop
   }
@@ -59,14 +65,32 @@ BRIDGE_SOURCE = """
 table bridge persistip {
   set uplinks { type iface_index; }
   set guarded4 { type ipv4_addr; flags interval; }
-  set owners4 { type iface_index . ether_addr . ipv4_addr; flags interval;
+  set owners4 { type iface_index . ether_addr . ipv4_addr;
                 elements = { "lo" . 02:00:00:00:00:09 . 203.0.113.7 }; }
+  set wide4 { type iface_index . ether_addr . ipv4_addr; flags interval; }
   set guarded6 { type ipv6_addr; flags interval; }
-  set owners6 { type iface_index . ether_addr . ipv6_addr; flags interval; }
-  chain from4 { meta protocol ip iif . ether saddr . ip saddr @owners4 accept; drop; }
-  chain from6 { meta protocol ip6 iif . ether saddr . ip6 saddr @owners6 accept; drop; }
-  chain to4 { meta protocol ip oif . ether daddr . ip daddr @owners4 accept; drop; }
-  chain to6 { meta protocol ip6 oif . ether daddr . ip6 daddr @owners6 accept; drop; }
+  set owners6 { type iface_index . ether_addr . ipv6_addr; }
+  set wide6 { type iface_index . ether_addr . ipv6_addr; flags interval; }
+  chain from4 {
+    meta protocol ip iif . ether saddr . ip saddr @owners4 accept
+    meta protocol ip iif . ether saddr . ip saddr @wide4 accept
+    drop
+  }
+  chain from6 {
+    meta protocol ip6 iif . ether saddr . ip6 saddr @owners6 accept
+    meta protocol ip6 iif . ether saddr . ip6 saddr @wide6 accept
+    drop
+  }
+  chain to4 {
+    meta protocol ip oif . ether daddr . ip daddr @owners4 accept
+    meta protocol ip oif . ether daddr . ip daddr @wide4 accept
+    drop
+  }
+  chain to6 {
+    meta protocol ip6 oif . ether daddr . ip6 daddr @owners6 accept
+    meta protocol ip6 oif . ether daddr . ip6 daddr @wide6 accept
+    drop
+  }
   chain from { type filter hook prerouting priority -310; policy accept;
     iif @uplinks accept
     ip saddr @guarded4 goto from4
@@ -107,9 +131,11 @@ def build(netlink, link):
             *(message for prefix in four for message in nft.add_elements(table, "exempt4", prefixes(prefix))),
             *(message for prefix in six for message in nft.add_elements(table, "exempt6", prefixes(prefix))),
             *nft.add_elements(table, "pods4", prefixes(four[0], "10.9.1.5")),
-            *nft.add_elements(table, "owners4", [owner(link, hardware, four[0]), owner(link, hardware, four[2])]),
+            *nft.add_elements(table, "owners4", [owner(link, hardware, four[0])]),
+            *nft.add_elements(table, "wide4", [owner(link, hardware, four[2])]),
             *nft.add_elements(table, "plain4", [owner(link, "", ip_network("203.0.113.9"))]),
-            *nft.add_elements(table, "owners6", [owner(link, hardware, six[0])]),
+            *nft.add_elements(table, "owners6", [owner(link, hardware, six[1])]),
+            *nft.add_elements(table, "wide6", [owner(link, hardware, six[0])]),
             *nft.add_elements(table, "plain6", [owner(link, "", six[1])]),
         ],
     )

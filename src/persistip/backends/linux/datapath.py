@@ -41,7 +41,7 @@ from persistip.model.actions import (
     RecordPin,
     RemoveEntry,
 )
-from persistip.model.address import IPAddress
+from persistip.model.address import IPAddress, Prefix
 from persistip.model.entry import LinkRef, NodeScope, NodeState
 
 _RESYNC_SECONDS = 30.0
@@ -80,7 +80,8 @@ class LinuxDatapath:
         self._reader = Reader(self._route, self._netfilter, uplinks)
         self._resolver = Resolver(self._route)
         self._snapshot: Snapshot | None = None
-        self._watched: dict[IPAddress, int] = {}
+        self._watched: frozenset[IPAddress] = frozenset()
+        self._blocked: frozenset[Prefix] = frozenset()
 
     def __enter__(self) -> Self:
         return self
@@ -107,9 +108,10 @@ class LinuxDatapath:
     async def observe(self, scope: NodeScope) -> NodeState:
         """Everything ours, whole or not, what is in our way, and the links of the Pod IPs in *scope*."""
         snapshot = self._snapshot = self._reader.read()
-        entries, stale, obstacles = describe(snapshot)
+        entries, stale, obstacles = describe(snapshot, self._blocked)
         pod_links = self._resolver.resolve(sorted(scope.pod_ips, key=str), snapshot, self._pins.pins)
-        self._watched = {ip: pod_links[ip].link.index if ip in pod_links else 0 for ip in scope.pod_ips}
+        self._watched = scope.pod_ips
+        self._blocked &= {obstacle.prefix for obstacle in obstacles}
         return NodeState(
             entries=entries,
             stale=stale,
@@ -208,6 +210,8 @@ class LinuxDatapath:
             portion = members[start : start + _ACTIONS_PER_PORTION]
             done = self._attempt(portion, unpinned)
             for index, outcome in enumerate(done):
+                if outcome.state is OutcomeState.BLOCKED:
+                    self._blocked |= {portion[index].entry.prefix}
                 if outcome.state is OutcomeState.FAILED:
                     self._snapshot = None
                     done[index] = self._attempt(portion[index : index + 1], unpinned)[0]

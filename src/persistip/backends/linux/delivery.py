@@ -14,9 +14,12 @@ A route moves within the node without a gap:
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from persistip.backends.linux import sysctls
 from persistip.backends.linux.elements import read_record, write_record
 from persistip.backends.linux.filtering import put_record, remove_record
+from persistip.backends.linux.interning import KEPT
 from persistip.backends.linux.links import Link
 from persistip.backends.linux.neighbours import PERMANENT, Neighbour, delete_neighbour, put_neighbour
 from persistip.backends.linux.routes import (
@@ -216,11 +219,18 @@ def hardware_address_of(route: Route, snapshot: Snapshot) -> str:
     """
     if route.gateway is None:
         return ""
-    packed = route.gateway.packed
-    if packed[:10] == _HOP_START:
-        return packed[10:].hex(":")
+    address = _address_in(route.gateway)
+    if address:
+        return address
     neighbour = snapshot.neighbours.get((route.link, route.gateway))
     return neighbour.hardware_address if neighbour is not None and neighbour.protocol == PROTOCOL else ""
+
+
+@lru_cache(maxsize=KEPT)
+def _address_in(hop: IPAddress) -> str:
+    """The hardware address that the long form of next hop spells out."""
+    packed = hop.packed
+    return packed[10:].hex(":") if packed[:10] == _HOP_START else ""
 
 
 _HOP_START = pinned_hop("00:00:00:00:00:00").packed[:10]

@@ -10,56 +10,90 @@ next plan puts it again or removes it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address
 
 from persistip.backends.linux.delivery import hardware_address_of, is_forwarding_ipv4, obstacle_for
 from persistip.backends.linux.elements import read_record
+from persistip.backends.linux.interning import prefix_from
 from persistip.backends.linux.neighbours import PERMANENT
 from persistip.backends.linux.routes import Route
-from persistip.backends.linux.snapshot import PROTOCOL, Snapshot
-from persistip.model.address import IPAddress, Prefix, is_within, show
+from persistip.backends.linux.snapshot import PROTOCOL, Owner, Snapshot
+from persistip.model.address import IPAddress, Prefix, is_within, show, sort_key
 from persistip.model.entry import Entry, ExemptEntry, GuardEntry, LinkRef, Obstacle, ProxyEntry, RouteEntry
 
+_UNKNOWN: dict[int, IPAddress] = {4: IPv4Address(0), 6: IPv6Address(0)}
+"""In place of a Pod IP that nothing tells."""
 
-def describe(snapshot: Snapshot) -> tuple[frozenset[Entry], frozenset[Entry], tuple[Obstacle, ...]]:
-    """Entries that are whole, entries that are not, and what is in the way of either."""
+
+def describe(
+    snapshot: Snapshot, asked: frozenset[Prefix] = frozenset()
+) -> tuple[frozenset[Entry], frozenset[Entry], tuple[Obstacle, ...]]:
+    """Entries that are whole, entries that are not, and what is in the way of them or of the prefixes *asked* for."""
     whole: set[Entry] = set()
     stale: set[Entry] = set()
+    refs = _LinkRefs(snapshot)
     for describer in (_routes, _guards, _exempts, _proxies):
-        for entry, is_whole in describer(snapshot):
+        for entry, is_whole in describer(snapshot, refs):
             (whole if is_whole else stale).add(entry)
-    return frozenset(whole), frozenset(stale - whole), tuple(_obstacles(snapshot, whole | stale))
+    obstacles = sorted(
+        _obstacles(snapshot, whole | stale, asked), key=lambda each: (sort_key(each.prefix), each.message)
+    )
+    return frozenset(whole), frozenset(stale - whole), tuple(obstacles)
 
 
-def _routes(snapshot: Snapshot) -> Iterator[tuple[Entry, bool]]:
-    refs = {index: snapshot.link_ref(index) for index in snapshot.links}
+class _LinkRefs(dict[int, LinkRef]):
+    """References to links by index, each made once."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__()
+        self._snapshot = snapshot
+
+    def __missing__(self, index: int) -> LinkRef:
+        self[index] = made = self._snapshot.link_ref(index)
+        return made
+
+
+class _Forwarding(dict[int, bool]):
+    """Whether IPv4 is forwarded towards a link, found out once for each."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__()
+        self._snapshot = snapshot
+
+    def __missing__(self, index: int) -> bool:
+        self[index] = found = is_forwarding_ipv4(index, self._snapshot)
+        return found
+
+
+def _routes(snapshot: Snapshot, refs: _LinkRefs) -> Iterator[tuple[Entry, bool]]:
+    """The record is of the route put last, which is the first of ours; others were left by a change broken off."""
+    forwarding, pods = _Forwarding(snapshot), snapshot.rules.pods
     is_table_whole = snapshot.rules.is_whole
     for prefix, routes in snapshot.routes.items():
+        record = pods.get(prefix, "")
         for place, route in enumerate(routes):
             if route.protocol != PROTOCOL:
                 continue
-            pod_ip, port = read_record(snapshot.rules.pods.get(prefix, "")) if place == 0 else (None, 0)
+            pod_ip, port = read_record(record)
+            record = ""
             link = port or route.link
+            hardware_address = hardware_address_of(route, snapshot)
             entry = RouteEntry(
                 prefix=prefix,
-                link=refs.get(link) or LinkRef("", link),
-                hardware_address=hardware_address_of(route, snapshot),
-                pod_ip=pod_ip if pod_ip is not None else _unknown(prefix),
+                link=refs[link],
+                hardware_address=hardware_address,
+                pod_ip=_UNKNOWN[prefix.version] if pod_ip is None else pod_ip,
             )
-            is_there = snapshot.carrier(link) == route.link and pod_ip is not None
-            yield entry, place == 0 and is_table_whole and is_there and _delivers(route, snapshot)
+            is_first = place == 0 and pod_ip is not None and is_table_whole
+            is_there = is_first and snapshot.carrier(link) == route.link
+            yield entry, is_there and _delivers(route, hardware_address, snapshot, forwarding)
 
 
-def _unknown(prefix: Prefix) -> IPAddress:
-    return IPv4Address(0) if prefix.version == 4 else IPv6Address(0)
-
-
-def _delivers(route: Route, snapshot: Snapshot) -> bool:
+def _delivers(route: Route, hardware_address: str, snapshot: Snapshot, forwarding: _Forwarding) -> bool:
     link = snapshot.links.get(route.link)
     if link is None or not link.is_up or route.gateway is None:
         return False
-    is_forwarding = is_forwarding_ipv4(route.link, snapshot) if route.prefix.version == 4 else snapshot.is_forwarding[6]
-    if not is_forwarding:
+    if not (forwarding[route.link] if route.prefix.version == 4 else snapshot.is_forwarding[6]):
         return False
     if not link.is_ethernet:
         return True
@@ -68,55 +102,56 @@ def _delivers(route: Route, snapshot: Snapshot) -> bool:
         neighbour is not None
         and neighbour.protocol == PROTOCOL
         and neighbour.state == PERMANENT
-        and neighbour.hardware_address == hardware_address_of(route, snapshot)
+        and neighbour.hardware_address == hardware_address
     )
 
 
-def _guards(snapshot: Snapshot) -> Iterator[tuple[Entry, bool]]:
+def _guards(snapshot: Snapshot, refs: _LinkRefs) -> Iterator[tuple[Entry, bool]]:
     """A guard on a port of a bridge stands in both tables; what routes to the bridge is then a part of it."""
     rules, port_rules = snapshot.rules, snapshot.port_rules
     is_whole = rules.is_whole and rules.uplinks == snapshot.uplink_indexes
     is_port_whole = is_whole and port_rules.is_whole and port_rules.uplinks == snapshot.uplink_ports
-    parts = set()
-    for port, hardware_address, prefix in port_rules.owners:
-        part = (snapshot.carrier(port), hardware_address, prefix)
-        parts.add(part)
-        is_there = part[0] != port and part in rules.owners
-        is_guarded = prefix in rules.guarded and prefix in port_rules.guarded
-        entry = GuardEntry(prefix=prefix, link=snapshot.link_ref(port), hardware_address=hardware_address)
-        yield entry, is_port_whole and is_there and is_guarded
-    for link, hardware_address, prefix in rules.owners - parts:
-        entry = GuardEntry(prefix=prefix, link=snapshot.link_ref(link), hardware_address=hardware_address)
-        yield entry, is_whole and link in snapshot.links and prefix in rules.guarded
-    for guarded in (rules, port_rules):
-        for prefix in guarded.guarded - {prefix for _link, _address, prefix in guarded.owners}:
+    parts: dict[Prefix, set[Owner]] = {}
+    for prefix, owners in port_rules.owners.items():
+        carried = rules.owners.get(prefix, set())
+        is_guarded = is_port_whole and prefix in rules.guarded and prefix in port_rules.guarded
+        for port, hardware_address in owners:
+            part = (snapshot.carrier(port), hardware_address)
+            parts.setdefault(prefix, set()).add(part)
+            entry = GuardEntry(prefix=prefix, link=refs[port], hardware_address=hardware_address)
+            yield entry, is_guarded and part[0] != port and part in carried
+    for prefix, owners in rules.owners.items():
+        is_guarded = is_whole and prefix in rules.guarded
+        for link, hardware_address in owners - parts[prefix] if prefix in parts else owners:
+            entry = GuardEntry(prefix=prefix, link=refs[link], hardware_address=hardware_address)
+            yield entry, is_guarded and link in snapshot.links
+    for table in (rules, port_rules):
+        for prefix in table.guarded - table.owners.keys():
             # A prefix that nobody may use as a source: left by a change that was broken off.
             yield GuardEntry(prefix=prefix, link=LinkRef("", 0), hardware_address=""), False
 
 
-def _exempts(snapshot: Snapshot) -> Iterator[tuple[Entry, bool]]:
+def _exempts(snapshot: Snapshot, _refs: _LinkRefs) -> Iterator[tuple[Entry, bool]]:
     for prefix in snapshot.rules.exempt:
         yield ExemptEntry(prefix), snapshot.rules.is_whole
 
 
-def _proxies(snapshot: Snapshot) -> Iterator[tuple[Entry, bool]]:
+def _proxies(snapshot: Snapshot, refs: _LinkRefs) -> Iterator[tuple[Entry, bool]]:
     for (link, address), neighbour in snapshot.proxies.items():
-        if neighbour.protocol != PROTOCOL:
-            continue
-        prefix: Prefix
-        prefix = IPv4Network(address) if isinstance(address, IPv4Address) else IPv6Network(address)
-        entry = ProxyEntry(prefix=prefix, link=snapshot.link_ref(link))
-        yield entry, link in snapshot.links and snapshot.is_answering.get((link, prefix.version), False)
+        if neighbour.protocol == PROTOCOL:
+            prefix = prefix_from(address.packed, address.max_prefixlen)
+            is_answering = snapshot.is_answering.get((link, prefix.version), False)
+            yield ProxyEntry(prefix=prefix, link=refs[link]), is_answering and link in snapshot.links
 
 
-def _obstacles(snapshot: Snapshot, entries: set[Entry]) -> Iterator[Obstacle]:
+def _obstacles(snapshot: Snapshot, entries: set[Entry], asked: frozenset[Prefix]) -> Iterator[Obstacle]:
     """
-    What keeps packets for a prefix of ours from its Pod.
+    What keeps packets for a prefix of ours, or for one asked for in vain, from its Pod.
 
     For a prefix of more than one address also foreign routes inside it, which win by their length.
     """
-    prefixes = {entry.prefix for entry in entries if isinstance(entry, RouteEntry)}
-    for prefix in sorted(prefixes, key=str):
+    prefixes = {entry.prefix for entry in entries if isinstance(entry, RouteEntry)} | asked
+    for prefix in prefixes:
         message = obstacle_for(prefix, snapshot)
         if message:
             yield Obstacle(prefix=prefix, message=message)

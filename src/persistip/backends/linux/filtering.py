@@ -10,12 +10,21 @@ from __future__ import annotations
 
 from persistip.backends.linux import nft
 from persistip.backends.linux.elements import owner_element, prefix_elements, uplink_element
-from persistip.backends.linux.ruleset import EXEMPT, GUARDED, OWNERS, PLAIN_OWNERS, PODS, UPLINKS, set_of
+from persistip.backends.linux.ruleset import (
+    EXEMPT,
+    GUARDED,
+    OWNERS,
+    PLAIN_OWNERS,
+    PODS,
+    UPLINKS,
+    WIDE_OWNERS,
+    set_of,
+)
 from persistip.backends.linux.snapshot import Owner, Rules, Snapshot
 from persistip.backends.linux.sockets import Message
 from persistip.backends.linux.steps import Steps, link_gone
 from persistip.model.actions import Outcome
-from persistip.model.address import Prefix
+from persistip.model.address import Prefix, is_single
 from persistip.model.entry import ExemptEntry, GuardEntry
 
 
@@ -46,7 +55,12 @@ def _fill(rules: Rules) -> list[Message]:
         *(message for prefix in rules.exempt for message in _add(rules, EXEMPT, prefix)),
         *(message for prefix in rules.guarded for message in _add(rules, GUARDED, prefix)),
         *(message for prefix, record in rules.pods.items() for message in _add(rules, PODS, prefix, record)),
-        *(message for owner in rules.owners for message in _add_owner(rules, owner)),
+        *(
+            message
+            for prefix, owners in rules.owners.items()
+            for owner in owners
+            for message in _add_owner(rules, prefix, owner)
+        ),
     ]
 
 
@@ -67,12 +81,14 @@ def _delete(rules: Rules, name: str, prefix: Prefix) -> list[Message]:
     return nft.delete_elements(rules.table, set_of(name, prefix.version), prefix_elements(prefix))
 
 
-def _owner_set(owner: Owner) -> str:
-    return set_of(OWNERS if owner[1] else PLAIN_OWNERS, owner[2].version)
+def _owner_set(prefix: Prefix, owner: Owner) -> str:
+    if not owner[1]:
+        return set_of(PLAIN_OWNERS, prefix.version)
+    return set_of(OWNERS if is_single(prefix) else WIDE_OWNERS, prefix.version)
 
 
-def _add_owner(rules: Rules, owner: Owner) -> list[Message]:
-    return nft.add_elements(rules.table, _owner_set(owner), [owner_element(*owner)])
+def _add_owner(rules: Rules, prefix: Prefix, owner: Owner) -> list[Message]:
+    return nft.add_elements(rules.table, _owner_set(prefix, owner), [owner_element(*owner, prefix)])
 
 
 def needs_port_rules(entry: object, snapshot: Snapshot) -> bool:
@@ -87,43 +103,42 @@ def put_guard(entry: GuardEntry, snapshot: Snapshot) -> Steps | Outcome:
         return link_gone(entry.link.name)
     steps, carrier = Steps(), snapshot.carrier(link.index)
     if carrier != link.index:
-        _own(snapshot.port_rules, (link.index, entry.hardware_address, entry.prefix), steps)
-    _own(snapshot.rules, (carrier, entry.hardware_address, entry.prefix), steps)
+        _own(snapshot.port_rules, entry.prefix, (link.index, entry.hardware_address), steps)
+    _own(snapshot.rules, entry.prefix, (carrier, entry.hardware_address), steps)
     return steps
 
 
 def remove_guard(entry: GuardEntry, snapshot: Snapshot) -> Steps:
     """Let it no longer; the guard itself goes with the last who may."""
     steps, address, prefix = Steps(), entry.hardware_address, entry.prefix
-    _disown(snapshot.port_rules, (entry.link.index, address, prefix), steps)
+    _disown(snapshot.port_rules, prefix, (entry.link.index, address), steps)
     carrier = snapshot.carrier(entry.link.index)
-    on_ports = {
-        snapshot.carrier(port)
-        for port, owner_address, owned in snapshot.port_rules.owners
-        if (owner_address, owned) == (address, prefix)
-    }
-    if carrier not in on_ports:
-        _disown(snapshot.rules, (carrier, address, prefix), steps)
+    left = snapshot.port_rules.owners.get(prefix, ())
+    if not any(snapshot.carrier(port) == carrier and other == address for port, other in left):
+        _disown(snapshot.rules, prefix, (carrier, address), steps)
     return steps
 
 
-def _own(rules: Rules, owner: Owner, steps: Steps) -> None:
-    if owner not in rules.owners:
-        steps.rules += _add_owner(rules, owner)
-        rules.owners.add(owner)
-    if owner[2] not in rules.guarded:
-        steps.rules += _add(rules, GUARDED, owner[2])
-        rules.guarded.add(owner[2])
+def _own(rules: Rules, prefix: Prefix, owner: Owner, steps: Steps) -> None:
+    owners = rules.owners.setdefault(prefix, set())
+    if owner not in owners:
+        steps.rules += _add_owner(rules, prefix, owner)
+        owners.add(owner)
+    if prefix not in rules.guarded:
+        steps.rules += _add(rules, GUARDED, prefix)
+        rules.guarded.add(prefix)
 
 
-def _disown(rules: Rules, owner: Owner, steps: Steps) -> None:
-    prefix = owner[2]
-    if owner in rules.owners:
-        steps.rules += nft.delete_elements(rules.table, _owner_set(owner), [owner_element(*owner)])
-        rules.owners.remove(owner)
-    if prefix in rules.guarded and not any(owned == prefix for _link, _address, owned in rules.owners):
-        steps.rules += _delete(rules, GUARDED, prefix)
-        rules.guarded.remove(prefix)
+def _disown(rules: Rules, prefix: Prefix, owner: Owner, steps: Steps) -> None:
+    owners = rules.owners.get(prefix, set())
+    if owner in owners:
+        steps.rules += nft.delete_elements(rules.table, _owner_set(prefix, owner), [owner_element(*owner, prefix)])
+        owners.remove(owner)
+    if not owners:
+        rules.owners.pop(prefix, None)
+        if prefix in rules.guarded:
+            steps.rules += _delete(rules, GUARDED, prefix)
+            rules.guarded.remove(prefix)
 
 
 def put_exempt(entry: ExemptEntry, snapshot: Snapshot) -> Steps:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
+from functools import lru_cache
+from ipaddress import IPv4Address
 
 import attrs
 
 from persistip.backends.linux.attributes import attribute, parse_attributes, read_u32
+from persistip.backends.linux.interning import KEPT, address_from
 from persistip.backends.linux.sockets import CREATE, REPLACE, Message, NetlinkSocket
 from persistip.model.address import IPAddress
 
@@ -121,6 +123,7 @@ def dump_ports(netlink: NetlinkSocket) -> Iterator[tuple[int, str, int]]:
             yield read_u32(found[_MASTER]), found[_LLADDR].hex(":"), port
 
 
+@lru_cache(maxsize=KEPT)
 def parse_neighbour(data: bytes) -> Neighbour | None:
     """A Neighbour from the body of a message, None for families other than IPv4 and IPv6."""
     family, _pad, _pad2, link, state, flags, _kind = _HEAD.unpack_from(data)
@@ -132,7 +135,7 @@ def parse_neighbour(data: bytes) -> Neighbour | None:
         return None
     protocol = found.get(_PROTOCOL)
     return Neighbour(
-        address=IPv4Address(packed) if family == _FAMILY_IPV4 else IPv6Address(packed),
+        address=address_from(packed),
         link=link,
         hardware_address=found[_LLADDR].hex(":") if _LLADDR in found else "",
         state=state,

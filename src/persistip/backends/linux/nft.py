@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import attrs
 
@@ -26,6 +27,7 @@ from persistip.backends.linux.attributes import (
 )
 from persistip.backends.linux.errors import error_from_code
 from persistip.backends.linux.expressions import Expression, encode_expressions, parse_expressions
+from persistip.backends.linux.interning import KEPT
 from persistip.backends.linux.sockets import CREATE, Message, NetlinkSocket, Refusal
 
 FAMILY_INET = 1
@@ -109,7 +111,7 @@ class SetSpec:
         return (SET_INTERVAL if self.interval else 0) | (_SET_CONCAT if self.fields else 0)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, cache_hash=True)
 class Element:
     """
     One element of a set.
@@ -329,6 +331,7 @@ def dump_elements(netlink: NetlinkSocket, table: TableSpec, set_name: str) -> It
             yield _parse_element(entry)
 
 
+@lru_cache(maxsize=KEPT)
 def _parse_element(data: bytes) -> Element:
     found = parse_attributes(data)
     key = parse_attributes(found.get(_ELEMENT_KEY, b"")).get(_DATA_VALUE, b"")

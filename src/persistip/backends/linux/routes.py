@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 import attrs
 
 from persistip.backends.linux.attributes import attribute, attribute_u32, parse_attributes, read_u32
+from persistip.backends.linux.interning import KEPT, address_from, prefix_from
 from persistip.backends.linux.sockets import CREATE, EXCL, REPLACE, Message, NetlinkSocket, Refusal
 from persistip.model.address import IPAddress, Prefix
 
@@ -160,14 +162,15 @@ def _links_of(data: bytes) -> Iterator[int]:
         offset += max((size + 3) & ~3, 8)
 
 
+@lru_cache(maxsize=KEPT)
 def parse_route(data: bytes) -> Route | None:
     """A Route from the body of a message, None for families other than IPv4 and IPv6."""
     family, length, _source, _tos, table, protocol, scope, kind, flags = _HEAD.unpack_from(data)
     found = parse_attributes(data, _HEAD.size)
     if family == _FAMILY_IPV4:
-        prefix: Prefix = IPv4Network((found.get(_DST, b"\0\0\0\0"), length))
+        prefix = prefix_from(found.get(_DST, b"\0\0\0\0"), length)
     elif family == _FAMILY_IPV6:
-        prefix = IPv6Network((found.get(_DST, bytes(16)), length))
+        prefix = prefix_from(found.get(_DST, bytes(16)), length)
     else:
         return None
     return Route(
@@ -185,11 +188,9 @@ def parse_route(data: bytes) -> Route | None:
 
 def _gateway(found: dict[int, bytes]) -> IPAddress | None:
     if _GATEWAY in found:
-        packed = found[_GATEWAY]
-        return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+        return address_from(found[_GATEWAY])
     if _VIA in found:
-        packed = found[_VIA][2:]
-        return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+        return address_from(found[_VIA][2:])
     return None
 
 

@@ -66,11 +66,17 @@ def set_of(name: str, version: int) -> str:
     return f"{name}{version}"
 
 
-EXEMPT, GUARDED, OWNERS, PLAIN_OWNERS, PODS = "exempt", "guarded", "owners", "plain", "pods"
+EXEMPT, GUARDED, PODS = "exempt", "guarded", "pods"
 """
-Families of sets: prefixes exempt from masquerade; prefixes whose source is guarded; who may send from them, on links
-with and without hardware addresses; and the Pod IP that a prefix's route was made for, as a comment, which the
-kernel's route cannot say.
+Families of sets of prefixes: exempt from masquerade; guarded as a source; and the Pod IP that a prefix's route was made
+for, as a comment, which the kernel's route cannot say.
+"""
+
+OWNERS, WIDE_OWNERS, PLAIN_OWNERS = "owners", "wide", "plain"
+"""
+Families of sets of who may send: from a single address; from a prefix of several; from either on links without
+hardware addresses. Single addresses have a set of their own since sets of ranges cost more the more they hold:
+deleting a thousand took the kernel five seconds.
 """
 
 
@@ -83,13 +89,15 @@ def _concatenate(*types: int) -> int:
 
 def _sets(version: int) -> tuple[SetSpec, ...]:
     ip_type, size = (_TYPE_IPV4, 4) if version == 4 else (_TYPE_IPV6, 16)
+    owner_type = _concatenate(_TYPE_LINK, _TYPE_ETHERNET, ip_type)
     plain = (SetSpec(name=set_of(name, version), key_type=ip_type, key_length=size, interval=True)
              for name in (EXEMPT, GUARDED, PODS))  # fmt: skip
     return (
         *plain,
+        SetSpec(name=set_of(OWNERS, version), key_type=owner_type, key_length=12 + size),
         SetSpec(
-            name=set_of(OWNERS, version),
-            key_type=_concatenate(_TYPE_LINK, _TYPE_ETHERNET, ip_type),
+            name=set_of(WIDE_OWNERS, version),
+            key_type=owner_type,
             key_length=12 + size,
             interval=True,
             fields=(4, 6, size),
@@ -123,25 +131,36 @@ def _guard_jump(version: int) -> tuple[Expression, ...]:
     )
 
 
+def _look_up_owner(version: int, name: str, *, source: bool) -> tuple[Expression, ...]:
+    """Link, hardware address and address, side by side in the registers as in the set's key."""
+    return (
+        load_meta(META_IIF if source else META_OIF),
+        *([to_network_order()] if name == WIDE_OWNERS else []),
+        load_payload(BASE_LINK, 6 if source else 0, 6, REGISTER_32 + 1),
+        _load_address(version, source=source, register=REGISTER_32 + 3),
+        look_up(set_of(name, version)),
+    )
+
+
 def _guard_chain(version: int) -> Chain:
-    link = (load_meta(META_IIF), to_network_order())
     return Chain(
         f"guard{version}",
         None,
         (
-            (
-                load_meta(META_IIFTYPE),
-                compare(ETHERNET.to_bytes(2, "little" if _IS_LITTLE else "big")),
-                *_is_family(version),
-                *link,
-                load_payload(BASE_LINK, 6, 6, REGISTER_32 + 1),
-                _load_address(version, source=True, register=REGISTER_32 + 3),
-                look_up(set_of(OWNERS, version)),
-                ACCEPT,
+            *(
+                (
+                    load_meta(META_IIFTYPE),
+                    compare(ETHERNET.to_bytes(2, "little" if _IS_LITTLE else "big")),
+                    *_is_family(version),
+                    *_look_up_owner(version, name, source=True),
+                    ACCEPT,
+                )
+                for name in (OWNERS, WIDE_OWNERS)
             ),
             (
                 *_is_family(version),
-                *link,
+                load_meta(META_IIF),
+                to_network_order(),
                 _load_address(version, source=True, register=REGISTER_32 + 1),
                 look_up(set_of(PLAIN_OWNERS, version)),
                 ACCEPT,
@@ -200,16 +219,11 @@ def _port_jump(version: int, *, source: bool) -> tuple[Expression, ...]:
 
 
 def _port_chain(version: int, *, source: bool) -> Chain:
-    owner_rule = (
-        *_is_framed_family(version),
-        load_meta(META_IIF if source else META_OIF),
-        to_network_order(),
-        load_payload(BASE_LINK, 6 if source else 0, 6, REGISTER_32 + 1),
-        _load_address(version, source=source, register=REGISTER_32 + 3),
-        look_up(set_of(OWNERS, version)),
-        ACCEPT,
+    owner_rules = (
+        (*_is_framed_family(version), *_look_up_owner(version, name, source=source), ACCEPT)
+        for name in (OWNERS, WIDE_OWNERS)
     )
-    return Chain(f"{'from' if source else 'to'}{version}", None, (owner_rule, (DROP,)))
+    return Chain(f"{'from' if source else 'to'}{version}", None, (*owner_rules, (DROP,)))
 
 
 BRIDGE_TABLE = TableSpec(
@@ -217,7 +231,7 @@ BRIDGE_TABLE = TableSpec(
     family=FAMILY_BRIDGE,
     sets=(
         SetSpec(name=UPLINKS, key_type=_TYPE_LINK, key_length=4, host_order=True),
-        *(spec for version in (4, 6) for spec in _sets(version) if spec.name[:-1] in (GUARDED, OWNERS)),
+        *(spec for version in (4, 6) for spec in _sets(version) if spec.name[:-1] in (GUARDED, OWNERS, WIDE_OWNERS)),
     ),
     chains=(
         *(_port_chain(version, source=source) for version in (4, 6) for source in (True, False)),

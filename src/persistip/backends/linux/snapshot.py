@@ -30,6 +30,7 @@ from persistip.backends.linux.ruleset import (
     PODS,
     TABLE,
     UPLINKS,
+    WIDE_OWNERS,
     is_whole,
     set_of,
 )
@@ -44,8 +45,8 @@ VERSIONS = (4, 6)
 
 _POD_KINDS = frozenset({"veth", "tun", "netkit"})
 
-Owner = tuple[int, str, Prefix]
-"""Link index, hardware address (empty on links without), prefix."""
+Owner = tuple[int, str]
+"""Who may send from a prefix: link index, and hardware address (empty on links without)."""
 
 
 @attrs.define
@@ -62,7 +63,7 @@ class Rules:
     uplinks: frozenset[int] = frozenset()
     exempt: set[Prefix] = attrs.field(factory=set)
     guarded: set[Prefix] = attrs.field(factory=set)
-    owners: set[Owner] = attrs.field(factory=set)
+    owners: dict[Prefix, set[Owner]] = attrs.field(factory=dict)
     pods: dict[Prefix, str] = attrs.field(factory=dict)
 
     @property
@@ -215,7 +216,7 @@ def _copy(rules: Rules) -> Rules:
         rules,
         exempt=set(rules.exempt),
         guarded=set(rules.guarded),
-        owners=set(rules.owners),
+        owners={prefix: set(owners) for prefix, owners in rules.owners.items()},
         pods=dict(rules.pods),
     )
 
@@ -240,13 +241,14 @@ def _read_rules(netfilter: NetlinkSocket, wanted: TableSpec) -> Rules:
         pods, is_clean = read_prefixes(elements(set_of(PODS, version)))
         rules.pods.update(pods)
         rules.is_whole = rules.is_whole and is_clean
-        for family in (OWNERS, PLAIN_OWNERS):
+        for family in (OWNERS, WIDE_OWNERS, PLAIN_OWNERS):
             for element in elements(set_of(family, version)):
-                owner = read_owner(element, version, plain=family == PLAIN_OWNERS)
+                owner = read_owner(element, version, is_plain=family == PLAIN_OWNERS)
                 if owner is None:
                     rules.is_whole = False
                 else:
-                    rules.owners.add(owner)
+                    link, address, prefix = owner
+                    rules.owners.setdefault(prefix, set()).add((link, address))
     return rules
 
 
