@@ -18,6 +18,7 @@ from persistip.model.keys import ObjectKey
 from persistip.model.views import ClassView, GatewayView, Policy, RouteView
 from persistip.strategies import Batch, ClusterObject
 
+POLICY = Policy(node_cap=1)  # so that two selected nodes are too many
 Cluster = dict[ObjectKey, ClusterObject]
 
 
@@ -28,7 +29,7 @@ def versioned(found: ClusterObject, version: int) -> ClusterObject:
 
 def fed(found: Iterable[ClusterObject]) -> Catalog:
     """A catalog that was given the objects one by one."""
-    catalog = Catalog(Policy(), BUILT_IN)
+    catalog = Catalog(POLICY, BUILT_IN)
     for each in found:
         catalog.update(Batch(objects={each.key: each}))
     return catalog
@@ -69,7 +70,7 @@ def test_any_order_of_events_gives_the_same_plans(
 def test_restarted_controller_decides_the_same(cluster: Cluster) -> None:
     """A catalog filled by complete lists says what one said that has seen everything happen."""
     final = [versioned(each, 1 + number) for number, each in enumerate(cluster.values())]
-    old, new = fed(final), Catalog(Policy(), BUILT_IN)
+    old, new = fed(final), Catalog(POLICY, BUILT_IN)
     for kind in {each.key.kind for each in final}:
         listed = {each.key: each for each in final if each.key.kind == kind}
         new.update(Batch(objects=listed, resynced=frozenset({str(kind)})))

@@ -32,6 +32,7 @@ ROUTES = ("r1", "r2", "r3")
 PODS = ("p1", "p22")
 NODES = ("a", "b")
 ADDRESSES = ("203.0.113.8", "203.0.113.9", "203.0.113.8/31", "203.0.113.12/30", "203.0.113.15", "2001:db8::9")
+CLASSES = (CLASS, CLASS, "gke-persistent-fast-regional-external-managed")
 selectors = st.sampled_from(
     [LabelSelector((("app", "web"),)), LabelSelector((("app", "db"),)), LabelSelector(())],
 )
@@ -42,9 +43,10 @@ generations = st.sampled_from(["", "-again"])
 def gateway_classes() -> st.SearchStrategy[GatewayClass]:
     """Ours and another controller's, with and without parameters."""
     return st.builds(
-        lambda controller, ref: GatewayClass(
-            meta=ObjectMeta(name=CLASS, uid="class"), controller_name=controller, parameters_ref=ref
+        lambda name, controller, ref: GatewayClass(
+            meta=ObjectMeta(name=name, uid="class"), controller_name=controller, parameters_ref=ref
         ),
+        st.sampled_from(CLASSES),
         st.sampled_from(["persistip.dev/controller"] * 3 + ["example.com/other"]),
         st.sampled_from([ParametersRef("", "ConfigMap", "allowed", "persistip-system")] * 3 + [None]),
     )
@@ -85,9 +87,9 @@ def namespaces() -> st.SearchStrategy[Namespace]:
 def gateways() -> st.SearchStrategy[Gateway]:
     """Two Gateways whose pools overlap."""
     return st.builds(
-        lambda name, values, from_, again: Gateway(
+        lambda name, class_name, values, from_, again: Gateway(
             meta=ObjectMeta(name=name, namespace="infra", uid=f"gw-{name}{again}", generation=1, created_at=T0 - 99),
-            class_name=CLASS,
+            class_name=class_name,
             addresses=tuple(AddressSpec("networking.gke.io/cidr", value) for value in values),
             listeners=(
                 Listener(
@@ -96,6 +98,7 @@ def gateways() -> st.SearchStrategy[Gateway]:
             ),
         ),
         st.sampled_from(["pool", "spare"]),
+        st.sampled_from(CLASSES),
         st.sampled_from([("203.0.113.8/29", "2001:db8::/64"), ("203.0.113.8/31",), ("203.0.113.12/30",)]),
         st.sampled_from([From.ALL, From.SELECTOR, From.SELECTOR, From.SAME]),
         generations,
@@ -103,13 +106,17 @@ def gateways() -> st.SearchStrategy[Gateway]:
 
 
 def nodes() -> st.SearchStrategy[Node]:
-    """Nodes that are well, off, made again, or own an address of a pool."""
+    """Nodes that are well, off, made again, selected by fast routes, or own an address of a pool."""
     return st.builds(
-        lambda name, again, off, extra: attrs.evolve(
-            node(name, uid=f"node-{name}{again}"), out_of_service=off, ips=node(name).ips + extra
+        lambda name, again, labels, off, extra: attrs.evolve(
+            node(name),
+            meta=ObjectMeta(name=name, uid=f"node-{name}{again}", labels=labels),
+            out_of_service=off,
+            ips=node(name).ips + extra,
         ),
         st.sampled_from(NODES),
         generations,
+        st.sampled_from([{}, {"pool": "failover"}]),
         st.sampled_from([False, False, True]),
         st.sampled_from([()] * 8 + [(ip_address("203.0.113.15"),), (ip_address("203.0.113.9"),)]),
     )
@@ -175,6 +182,7 @@ def routes(draw: st.DrawFn, namespaces: tuple[str, ...] = NAMESPACES) -> GKEIPRo
         ),
         addresses=tuple(AddressSpec("IPAddress", value) for value in values),
         pod_selector=draw(selectors),
+        node_selector=draw(st.sampled_from([None, None, None, LabelSelector((("pool", "failover"),))])),
         reaction_mode=draw(st.sampled_from(["ReadyCondition", "ReadyCondition", "Exists"])),
     )
 

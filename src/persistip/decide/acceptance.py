@@ -13,27 +13,18 @@ from collections.abc import Mapping
 import attrs
 
 from persistip.decide.admission import admitting_listeners, listener_refusal, matching_listeners
-from persistip.decide.parameters import is_ours
+from persistip.decide.fields import annotation_faults, class_faults, node_fault, selector_faults, value_faults
+from persistip.decide.parameters import is_ours, why_unserved
 from persistip.decide.pool import Pool, range_conflict, resolve_pool
 from persistip.decide.verdict import Claim, Fault, Verdict, in_order
 from persistip.model.address import Malformed, Prefix, is_overlapping, never_usable, parse_prefix, show
 from persistip.model.attachment import Reference
 from persistip.model.conditions import Reason
-from persistip.model.gateway import Mode
-from persistip.model.keys import DOMAIN
-from persistip.model.route import DEFAULT_NETWORK, GATEWAY_GROUP, GKEIPRoute, ParentRef, ReactionModeName
+from persistip.model.gateway import CLASSES, ClassBehaviour
+from persistip.model.route import GATEWAY_GROUP, GKEIPRoute, ParentRef
 from persistip.model.views import Admits, ClusterRanges, GatewayFacts, ParentFacts, Policy, RouteFacts
 
-MAX_ADDRESSES = 16
-MAX_PARENTS = 32
-
-HOLD = f"{DOMAIN}/hold"
-PREFER = f"{DOMAIN}/prefer"
-FAILBACK = f"{DOMAIN}/failback"
-REACTION_MODE = f"{DOMAIN}/reaction-mode"
-_MODES = frozenset(ReactionModeName)
-_ANNOTATION_VALUES = {HOLD: frozenset({"true", "false"}), FAILBACK: frozenset({"never"})}
-_FREE_ANNOTATIONS = frozenset({PREFER, REACTION_MODE})
+MAX_NODES = 64
 
 
 def find_verdict(facts: RouteFacts, ranges: ClusterRanges, modes: Mapping[str, Admits], policy: Policy) -> Verdict:
@@ -41,13 +32,24 @@ def find_verdict(facts: RouteFacts, ranges: ClusterRanges, modes: Mapping[str, A
     route = facts.route
     if not _is_ours(facts, policy):
         return Verdict(is_ours=False)
-    faults = [*_selector_faults(route), *_value_faults(route), *_annotation_faults(route, modes)]
     granting, failing = _resolve_parents(facts, ranges, policy)
+    faults = [*selector_faults(route), *value_faults(route), *annotation_faults(route, modes)]
     faults += _parent_faults(route, granting, failing)
+    behaviour = _behaviour(facts, granting, policy)
+    if behaviour is not None:
+        faults += class_faults(route, behaviour)
+    if fault := node_fault(facts.selected_nodes, min(MAX_NODES, policy.node_cap)):
+        faults.append(fault)
     claims, address_faults = _resolve_addresses(route, granting, ranges)
     faults += address_faults
-    remarks = tuple(failing) if granting else ()
-    return Verdict(is_ours=True, faults=in_order(faults), remarks=remarks, claims=claims)
+    return Verdict(
+        is_ours=True,
+        faults=in_order(faults),
+        remarks=tuple(failing) if granting else (),
+        claims=claims,
+        behaviour=behaviour,
+        unserved=why_unserved(behaviour) if behaviour is not None else "",
+    )
 
 
 def _is_ours(facts: RouteFacts, policy: Policy) -> bool:
@@ -60,68 +62,13 @@ def _is_ours(facts: RouteFacts, policy: Policy) -> bool:
     return all(is_ours(gateway, policy) for gateway in present)
 
 
-def _selector_faults(route: GKEIPRoute) -> list[Fault]:
-    if route.pod_selector.is_empty:
-        said = "is empty and would match every Pod of the namespace; name at least one label"
-        return [Fault(reason=Reason.INVALID_SELECTOR, path="spec.podSelector", message=said)]
-    why = route.pod_selector.fault()
-    return [Fault(reason=Reason.INVALID_SELECTOR, path="spec.podSelector", message=why)] if why else []
-
-
-def _value_faults(route: GKEIPRoute) -> list[Fault]:
-    """Fields that the standard classes do not know, and limits."""
-
-    def fault(path: str, message: str) -> Fault:
-        return Fault(reason=Reason.UNSUPPORTED_VALUE, path=path, message=message)
-
-    faults = []
-    if route.reaction_mode not in _MODES:
-        faults.append(fault("spec.reactionMode", f"{route.reaction_mode!r} is unknown; use ReadyCondition or Exists"))
-    if route.node_selector is not None:
-        faults.append(fault("spec.nodeSelector", "is for the fast classes only; remove it"))
-    if route.load_balancing is not None:
-        faults.append(fault("spec.loadBalancing", "is for the load-balancing classes only; remove it"))
-    if len(route.addresses) > MAX_ADDRESSES:
-        said = f"has {len(route.addresses)} entries, at most {MAX_ADDRESSES} are allowed; use more routes"
-        faults.append(fault("spec.addresses", said))
-    if len(route.parent_refs) > MAX_PARENTS:
-        said = f"has {len(route.parent_refs)} entries, at most {MAX_PARENTS} are allowed"
-        faults.append(fault("spec.parentRefs", said))
-    if route.network_name != DEFAULT_NETWORK:
-        said = f"{route.network!r}: only the default network is supported by this version; leave it out"
-        faults.append(Fault(reason=Reason.UNSUPPORTED_NETWORK, path="spec.network", message=said))
-    return faults
-
-
-def _annotation_faults(route: GKEIPRoute, modes: Mapping[str, Admits]) -> list[Fault]:
-    """An unknown key or value of ours is refused with a sentence: ignored, it would look as if it worked."""
-    faults = []
-    for key, value in sorted(route.meta.annotations.items()):
-        if not key.startswith(f"{DOMAIN}/"):
-            continue
-        path = f"metadata.annotations[{key}]"
-        known = _ANNOTATION_VALUES.get(key)
-        if known is not None and value not in known:
-            said = f"{value!r} is unknown; use {' or '.join(sorted(known))}"
-            faults.append(Fault(reason=Reason.UNSUPPORTED_VALUE, path=path, message=said))
-        elif known is None and key not in _FREE_ANNOTATIONS:
-            known_keys = ", ".join(sorted({*_ANNOTATION_VALUES, *_FREE_ANNOTATIONS}))
-            said = f"is unknown; known are {known_keys}"
-            faults.append(Fault(reason=Reason.UNSUPPORTED_VALUE, path=path, message=said))
-        elif key == REACTION_MODE and value not in modes:
-            said = f"reaction mode {value!r} is not plugged in; known are {', '.join(sorted(modes))}"
-            faults.append(Fault(reason=Reason.UNSUPPORTED_VALUE, path=path, message=said))
-    return faults
-
-
 @attrs.frozen
 class _Granting:
     """A parent that remains: its pool, and the Gateway to name in the attachment."""
 
     pool: Pool
     gateway: Reference
-    mode: Mode
-    external: bool
+    behaviour: ClassBehaviour
 
 
 def _resolve_parents(
@@ -146,13 +93,19 @@ def _parent_faults(route: GKEIPRoute, granting: tuple[_Granting, ...], failing: 
         return [Fault(reason=Reason.MISSING_PARENT, path="spec.parentRefs", message=said)]
     if not granting:
         return failing
-    if len({(parent.mode, parent.external) for parent in granting}) > 1:
+    if len({parent.behaviour for parent in granting}) > 1:
         said = "the Gateways are of different classes; a route's parents must be of one class"
         return [Fault(reason=Reason.UNSUPPORTED_VALUE, path="spec.parentRefs", message=said)]
-    if granting[0].external and route.allow_global_access:
-        said = "is for internal addresses only; remove it"
-        return [Fault(reason=Reason.UNSUPPORTED_VALUE, path="spec.allowGlobalAccess", message=said)]
     return []
+
+
+def _behaviour(facts: RouteFacts, granting: tuple[_Granting, ...], policy: Policy) -> ClassBehaviour | None:
+    """What the route's class asks of its fields: that of the parents that remain, else of all that can be told."""
+    if granting:
+        return granting[0].behaviour
+    gateways = (parent.gateway for parent in facts.parents if parent.gateway is not None)
+    names = {gateway.gateway.class_name for gateway in gateways if is_ours(gateway, policy)}
+    return CLASSES.get(names.pop()) if len(names) == 1 else None
 
 
 def _resolve_parent(
@@ -179,7 +132,7 @@ def _resolve_parent(
             message=_why_not_allowed(facts, gateway_facts=parent.gateway, ref=ref),
         )
     reference = Reference(namespace=gateway.meta.namespace, name=gateway.meta.name, uid=gateway.meta.uid)
-    return _Granting(pool, reference, pool.rules.behaviour.mode, pool.rules.behaviour.external)
+    return _Granting(pool, reference, pool.rules.behaviour)
 
 
 def _no_match(path: str, ref: ParentRef, route: GKEIPRoute) -> Fault:
@@ -206,9 +159,6 @@ def _resolve_addresses(
 ) -> tuple[tuple[Claim, ...], list[Fault]]:
     claims: list[Claim] = []
     faults: list[Fault] = []
-    if not route.addresses:
-        said = "is empty; list at least one address"
-        faults.append(Fault(reason=Reason.UNSUPPORTED_VALUE, path="spec.addresses", message=said))
     for index, spec in enumerate(route.addresses):
         path = f"spec.addresses[{index}].value"
         prefix = parse_prefix(spec)

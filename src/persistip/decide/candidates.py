@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from persistip.decide.acceptance import REACTION_MODE
+from persistip.decide.fields import REACTION_MODE
 from persistip.model.attachment import AddressAttachment, Holder
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute

@@ -193,6 +193,7 @@ class Catalog:
                 for ref, parent in zip(route.parent_refs, parents(route), strict=True)
             ),
             attachment=self._attachment_of(key),
+            selected_nodes=self._reach.selections.count(key),
         )
 
     def _gateway_facts(self, key: ObjectKey) -> GatewayFacts | None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import attrs
+
 from persistip.decide.verdict import Fault, Verdict
 from persistip.model.address import Prefix, is_overlapping, show
 from persistip.model.conditions import Reason
@@ -31,14 +33,22 @@ def resolve_claims(
     """Add an AddressConflict for each claim that a rival wins; it is a live fact, so what is held stays."""
     if verdict.is_refused or not rivals:
         return verdict
-    contenders = {key: entry for key, entry in rivals.items() if not entry[1].is_refused}
-    contenders[own.route.key] = (own, verdict)
+    contenders = {key: _contending(*entry) for key, entry in rivals.items() if not entry[1].is_refused}
+    contenders[own.route.key] = _contending(own, verdict)
     order = sorted(contenders, key=lambda key: _rank(contenders[key][0], contenders))
     taken: dict[ObjectKey, tuple[RouteFacts, Verdict]] = {}
     for key in order[: order.index(own.route.key)]:
         if not _lost_claims(*contenders[key], taken, contenders):
             taken[key] = contenders[key]
     return verdict.with_faults(*_lost_claims(own, verdict, taken, contenders))
+
+
+def _contending(facts: RouteFacts, verdict: Verdict) -> tuple[RouteFacts, Verdict]:
+    """A route with a live fault takes nothing new, and so stands in nobody's way but with what it holds."""
+    if verdict.is_accepted:
+        return facts, verdict
+    held = held_prefixes(facts)
+    return facts, attrs.evolve(verdict, claims=tuple(claim for claim in verdict.claims if claim.prefix in held))
 
 
 def _rank(facts: RouteFacts, contenders: Mapping[ObjectKey, tuple[RouteFacts, Verdict]]) -> tuple[bool, float, str]:

@@ -92,6 +92,14 @@ def _words(text: str) -> list[str]:
     return [word for word in re.split(r"[\s,]+", text) if word]
 
 
-def is_served(rules: ClassRules | None) -> bool:
-    """Whether this version acts on Gateways of such a class, beyond understanding it."""
-    return rules is not None and rules.behaviour.mode is Mode.STANDARD
+def why_unserved(behaviour: ClassBehaviour) -> str:
+    """
+    Why this version's agents do not act on routes of such a class; empty where they do.
+
+    The other classes are known and judged like any, and their routes are accepted; nothing is attached for them, and
+    Gateway and route say so where they would say that they are programmed.
+    """
+    if behaviour.mode is Mode.STANDARD:
+        return ""
+    what = "fast failover" if behaviour.mode is Mode.FAST else "load balancing by health checks"
+    return f"the class is for {what}, which this version checks and does not act on; use a standard class"

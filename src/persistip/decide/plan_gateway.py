@@ -13,7 +13,7 @@ import attrs
 
 from persistip.decide.admission import selecting_listeners
 from persistip.decide.listeners import MAX_LISTENERS, supported_kinds, unsupported_kinds
-from persistip.decide.parameters import class_rules, is_ours, is_served
+from persistip.decide.parameters import class_rules, is_ours, why_unserved
 from persistip.decide.pool import Pool, resolve_pool
 from persistip.model.actions import ClusterAction, ReportClass, ReportGateway
 from persistip.model.address import AddressSpec, show
@@ -86,6 +86,8 @@ def _gateway_conditions(gateway: Gateway, pool: Pool) -> Iterable[Condition]:
     yield condition(ConditionType.ACCEPTED, Status.TRUE, accepted, bad or "routes may attach")
     if pool.unusable:
         yield condition(ConditionType.PROGRAMMED, Status.FALSE, Reason.ADDRESS_NOT_USABLE, "; ".join(pool.unusable))
+    elif pool.unserved:
+        yield condition(ConditionType.PROGRAMMED, Status.FALSE, Reason.UNSUPPORTED, pool.unserved)
     else:
         yield condition(ConditionType.PROGRAMMED, Status.TRUE, Reason.PROGRAMMED, "every address is usable")
 
@@ -124,7 +126,9 @@ def _listener_conditions(listener: Listener, gateway: Gateway, pool: Pool) -> It
         yield condition(ConditionType.RESOLVED_REFS, Status.FALSE, Reason.INVALID_ROUTE_KINDS, why)
     else:
         yield condition(ConditionType.RESOLVED_REFS, Status.TRUE, Reason.RESOLVED_REFS)
-    if fault is None and pool.refusal is None:
+    if fault is None and pool.refusal is None and pool.unserved:
+        yield condition(ConditionType.PROGRAMMED, Status.FALSE, Reason.UNSUPPORTED, pool.unserved)
+    elif fault is None and pool.refusal is None:
         yield condition(ConditionType.PROGRAMMED, Status.TRUE, Reason.PROGRAMMED)
     else:
         said = fault.message if fault is not None else "the Gateway is not accepted"
@@ -157,13 +161,11 @@ def plan_class(view: ClassView) -> ClassPlan:
     if rules is None:
         said = f"{gateway_class.meta.name!r} is none of the class names that have a meaning here"
         status, reason = Status.FALSE, Reason.UNSUPPORTED
-    elif not is_served(rules):
-        said = "classes of this kind are not supported by this version"
-        status, reason = Status.FALSE, Reason.UNSUPPORTED
     elif rules.faults:
         said, status, reason = "; ".join(rules.faults), Status.FALSE, Reason.INVALID_PARAMETERS
     else:
-        said, status, reason = "Gateways of this class are served", Status.TRUE, Reason.ACCEPTED
+        said = why_unserved(rules.behaviour) or "Gateways of this class are served"
+        status, reason = Status.TRUE, Reason.ACCEPTED
     wanted = Condition(
         type=ConditionType.ACCEPTED,
         status=status,

@@ -58,7 +58,7 @@ def plan_route(view: RouteView) -> RoutePlan:
     families = frozenset(claim.prefix.version for claim in verdict.claims)
     choice = Choice() if verdict.is_refused else select_holder(view, families)
     holder = None
-    if choice.pod is not None and not choice.awaits_ip:
+    if choice.pod is not None and not choice.awaits_ip and not verdict.unserved:
         holder = to_holder(choice.pod, view.nodes, families)
     actions = _attach(view, verdict, holder, families)
     status = route_status(_after(view, actions), route, verdict, choice)
@@ -101,9 +101,10 @@ def _attach(
         or attachment.spec.route.uid != route.meta.uid
         or verdict.is_refused
         or not claims
+        or verdict.unserved
     ):
         return _leave(view, attachment)
-    if verdict.is_refused or not claims:
+    if verdict.is_refused or verdict.unserved or not claims:
         return ()
     wanted = Wanted(
         route=reference,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import attrs
 
 from persistip.decide.listeners import ListenerFault, find_listener_faults
-from persistip.decide.parameters import ClassRules, class_rules, is_ours, is_served
+from persistip.decide.parameters import ClassRules, class_rules, is_ours, why_unserved
 from persistip.model.address import (
     IP_ADDRESS,
     AddressSpec,
@@ -51,6 +51,11 @@ class Pool:
     listener_faults: Mapping[str, ListenerFault] = attrs.field(factory=dict)
     refusal: tuple[Reason, str] | None = None
 
+    @property
+    def unserved(self) -> str:
+        """Why nothing acts on the Gateway although it is accepted; empty where something does."""
+        return why_unserved(self.rules.behaviour) if self.rules is not None else ""
+
     def contains(self, prefix: Prefix) -> bool:
         """Whether *prefix* is, or lies inside, one usable entry."""
         return any(is_within(prefix, entry.prefix) for entry in self.usable)
@@ -62,8 +67,8 @@ def resolve_pool(facts: GatewayFacts, ranges: ClusterRanges, policy: Policy) -> 
     if facts.gateway_class is None or not is_ours(facts, policy):
         return Pool(refusal=(Reason.INVALID, f"spec.gatewayClassName {gateway.class_name!r} is not a class of ours"))
     rules = class_rules(facts.gateway_class, facts.parameters)
-    if rules is None or not is_served(rules):
-        message = f"GatewayClass {gateway.class_name!r} is not supported by this version"
+    if rules is None:
+        message = f"GatewayClass {gateway.class_name!r} is none of the class names that have a meaning here"
         return Pool(rules=rules, refusal=(Reason.INVALID, message))
     if rules.faults:
         return Pool(rules=rules, refusal=(Reason.INVALID_PARAMETERS, "; ".join(rules.faults)))

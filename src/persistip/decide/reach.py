@@ -17,6 +17,7 @@ from typing import Any
 
 import attrs
 
+from persistip.decide.nodeindex import NodeSelections
 from persistip.decide.podindex import PodIndex
 from persistip.decide.prefixes import PrefixIndex
 from persistip.decide.suspects import recorded
@@ -42,6 +43,7 @@ class Reach:
         self.objects = objects
         self.suspects = suspects
         self.pods = PodIndex()
+        self.selections = NodeSelections()
         self.claims: PrefixIndex[ObjectKey] = PrefixIndex()
         self.attached: PrefixIndex[ObjectKey] = PrefixIndex()
         self.pools: PrefixIndex[ObjectKey] = PrefixIndex()
@@ -69,8 +71,16 @@ class Reach:
                 self.pods.put(found) if present else self.pods.remove(found)
             case GKEIPRoute():
                 self.pods.watch(found) if present else self.pods.unwatch(found)
+                self._select(found) if present else self.selections.unwatch(key)
+            case Node():
+                self.selections.put(found) if present else self.selections.remove(found)
             case _:
                 return
+
+    def _select(self, route: GKEIPRoute) -> None:
+        if route.node_selector is not None:
+            nodes = (self.objects[key] for key in self.of_kind.get(Kind.NODE, set()))
+            self.selections.watch(route.key, route.node_selector, (each for each in nodes if isinstance(each, Node)))
 
     def _places(self, key: ObjectKey, found: object) -> Iterator[tuple[dict[Any, set[ObjectKey]], object]]:
         """Where an object stands in the indexes by name."""
@@ -107,6 +117,8 @@ class Reach:
         match found:
             case Pod():
                 return self.pods.routes_of(found) | self.pods.routes_beside(found) | self.resting_on(key)
+            case Node():
+                return self._with_rivals(self.selections.routes_of(found)) | self.resting_on(key)
             case GKEIPRoute():
                 return {*parents(found)} | self._with_rivals({key} | self.claims.overlapping_any(_claims_of(found)))
             case AddressAttachment():

@@ -57,7 +57,7 @@ def route_status(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: C
         )
         for type_, words in said.items()
     ]
-    may_hold = verdict.is_accepted or (holds and not verdict.is_refused)
+    may_hold = not verdict.unserved and (verdict.is_accepted or (holds and not verdict.is_refused))
     pods = (choice.pod.meta.name,) if may_hold and choice.pod is not None else ()
     return RouteStatus(pods=pods, conditions=merge_conditions(route.status.conditions, wanted, view.now))
 
@@ -77,8 +77,10 @@ def _datapath(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choi
         if attachment is not None and is_leaving(attachment):
             return _awaiting_own(attachment)
         return _Said(Status.FALSE, Reason.NOT_ACCEPTED, "the route is not accepted")
-    if attachment is not None and (is_foreign or attachment.meta.is_terminating):
+    if attachment is not None and (is_foreign or attachment.meta.is_terminating or verdict.unserved):
         return _awaiting_own(attachment)
+    if verdict.unserved:
+        return _Said(Status.FALSE, Reason.UNSUPPORTED, verdict.unserved)
     if choice.pod is None:
         return _no_pod(choice)
     if choice.awaits_ip:

@@ -15,6 +15,7 @@ import attrs
 from persistip.model.address import Prefix
 from persistip.model.attachment import Reference
 from persistip.model.conditions import ACCEPTANCE_ORDER, Reason
+from persistip.model.gateway import ClassBehaviour
 
 
 @attrs.frozen(kw_only=True)
@@ -47,13 +48,16 @@ class Verdict:
     """
     ``is_ours`` False: the route is another controller's, and nothing is written to it.
 
-    ``remarks``: parents that fail while another remains; said, and no reason to refuse.
+    ``remarks``: parents that fail while another remains; said, and no reason to refuse. ``behaviour`` is that of the
+    parents' class, where it can be told. ``unserved``: why nothing acts on the route although it may be accepted.
     """
 
     is_ours: bool
     faults: tuple[Fault, ...] = ()
     remarks: tuple[Fault, ...] = ()
     claims: tuple[Claim, ...] = ()
+    behaviour: ClassBehaviour | None = None
+    unserved: str = ""
 
     @property
     def is_accepted(self) -> bool:

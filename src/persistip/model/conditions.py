@@ -50,6 +50,7 @@ class Reason(StrEnum):
     ADDRESS_CONFLICT = "AddressConflict"
     UNSUPPORTED_NETWORK = "UnsupportedNetwork"
     UNSUPPORTED_VALUE = "UnsupportedValue"
+    TOO_MANY_NODES = "TooManyNodes"
     ACCEPTED = "Accepted"
     # the cloud
     NOT_REQUIRED = "NotRequired"

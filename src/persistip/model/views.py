@@ -43,6 +43,8 @@ class Policy:
     """Report parents that do not exist; off beside another controller for the same kinds."""
     damping_seconds: float = 10.0
     """Readiness that a Pod must show before it takes back what it lost for want of readiness."""
+    node_cap: int = 64
+    """Nodes that the cloud can prepare for one fast route; never more than 64 are."""
 
 
 @attrs.frozen(kw_only=True)
@@ -64,12 +66,13 @@ class ParentFacts:
 
 @attrs.frozen(kw_only=True)
 class RouteFacts:
-    """A route and all that its acceptance rests on, but for other routes."""
+    """A route and all that its acceptance rests on, but for other routes; ``selected_nodes`` by its nodeSelector."""
 
     route: GKEIPRoute
     namespace: Namespace | None = None
     parents: tuple[ParentFacts, ...] = ()
     attachment: AddressAttachment | None = None
+    selected_nodes: int = 0
 
 
 @attrs.frozen(kw_only=True)

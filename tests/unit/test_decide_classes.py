@@ -1,0 +1,122 @@
+"""The six classes: what goldens cannot say of counts, caps, and a route that changes its class."""
+
+import attrs
+import pytest
+from world import World, gateway, node, pod, route
+
+from persistip.decide.plan_route import plan_route
+from persistip.model.gateway import GatewayClass, ParametersRef
+from persistip.model.keys import ObjectMeta
+from persistip.model.route import GKEIPRoute, LoadBalancing, ParentRef
+from persistip.model.selector import LabelSelector
+from persistip.model.views import Policy
+
+FAST = "gke-persistent-fast-regional-external-managed"
+SELECTED = LabelSelector((("pool", "failover"),))
+
+
+def faults(world: World, name: str = "web") -> list[tuple[str, str]]:
+    """Reason and path of each fault of a route, in order."""
+    return [(fault.reason, fault.path) for fault in plan_route(world.view(name)).verdict.faults]
+
+
+def internal_class() -> GatewayClass:
+    """The class of internal addresses, with the parameters of the other."""
+    ref = ParametersRef("", "ConfigMap", "allowed", "persistip-system")
+    meta = ObjectMeta(name="gke-persistent-regional-internal-managed", uid="internal")
+    return GatewayClass(meta=meta, controller_name="persistip.dev/controller", parameters_ref=ref)
+
+
+def fast_class() -> GatewayClass:
+    """The fast class, with the parameters of the standard one."""
+    return attrs.evolve(internal_class(), meta=ObjectMeta(name=FAST, uid="fast"))
+
+
+def fast_route(**changes: object) -> GKEIPRoute:
+    """A route that is fine on the fast class."""
+    return route(**({"node_selector": SELECTED} | changes))
+
+
+def fast_world(**settings: int) -> World:
+    """A Gateway of the fast class, and node a among those selected."""
+    world = World(policy=Policy(**settings))  # type: ignore[arg-type]
+    selected = attrs.evolve(node("a"), meta=attrs.evolve(node("a").meta, labels={"pool": "failover"}))
+    world.put(fast_class(), gateway(class_name=FAST), selected, pod("x", "a"))
+    return world
+
+
+def test_nodes_are_counted_as_they_are_now() -> None:
+    """A node that comes or takes the label is one too many, and the route is free again when one loses it."""
+    world = fast_world(node_cap=1)
+    world.put(fast_route())
+    assert faults(world) == []
+    other = node("b")
+    labelled = attrs.evolve(other, meta=attrs.evolve(other.meta, labels={"pool": "failover"}))
+    world.put(labelled)
+    assert faults(world) == [("TooManyNodes", "spec.nodeSelector")]
+    assert not plan_route(world.view()).verdict.is_refused, "others can change it"
+    assert "selects 2 nodes, at most 1" in plan_route(world.view()).verdict.message
+    world.put(other)
+    assert faults(world) == []
+    world.put(labelled)
+    world.drop(labelled)
+    assert faults(world) == []
+    world.put(fast_route(node_selector=LabelSelector((("pool", "none"),))))
+    world.put(labelled)
+    assert faults(world) == []
+
+
+def test_cap_of_the_cloud_never_raises_the_limit() -> None:
+    """Sixty-four nodes are the most, whatever a cloud could prepare."""
+    world = fast_world(node_cap=1000)
+    world.put(fast_route())
+    for number in range(64):
+        found = node("c", uid=f"n{number}")
+        world.put(
+            attrs.evolve(found, meta=ObjectMeta(name=f"n{number}", uid=f"n{number}", labels={"pool": "failover"}))
+        )
+    assert faults(world) == [("TooManyNodes", "spec.nodeSelector")]
+
+
+def test_route_with_a_live_fault_stands_in_nobodys_way() -> None:
+    """It claims nothing new, so a younger route without a fault gets the address."""
+    world = fast_world(node_cap=0)
+    world.put(fast_route(), fast_route(name="younger", age=1.0, node_selector=LabelSelector((("pool", "none"),))))
+    assert faults(world, "younger") == []
+    assert faults(world) == [("TooManyNodes", "spec.nodeSelector")]
+
+
+@pytest.mark.parametrize("parents", [("pool",), ("pool", "inner")])
+def test_class_is_known_from_parents_that_fail(parents: tuple[str, ...]) -> None:
+    """All faults are listed at once, so a Gateway that admits nobody still says what its class asks for."""
+    world = fast_world()
+    world.put(internal_class(), gateway(class_name=FAST, listeners=()))
+    world.put(gateway("inner", class_name="gke-persistent-regional-internal-managed", listeners=()))
+    world.put(route(parent_refs=tuple(ParentRef(name=name, namespace="infra") for name in parents)))
+    found = [path for _, path in faults(world)]
+    assert ("spec.nodeSelector" in found) is (len(parents) == 1), "two classes ask for different things"
+
+
+def test_class_that_nothing_acts_on_drains_what_was_attached() -> None:
+    """A Gateway that becomes fast withdraws its standard routes, and their status says why nothing follows."""
+    world = World()
+    world.put(pod("x", "a"), route(), fast_class())
+    world.settle()
+    assert world.condition("Ready") == ("True", "Ready")
+    world.put(gateway(class_name=FAST), fast_route())
+    plan = world.step()
+    assert plan.holder is None
+    assert world.condition("DPV2Ready") == ("False", "AwaitingRelease")
+    world.settle()
+    assert world.view().attachment is None
+    assert world.condition("Accepted") == ("True", "Accepted")
+    assert world.condition("Ready") == ("False", "Unsupported")
+    assert "fast failover" in world.message("Ready")
+    assert world.route().status.pods == ()
+
+
+def test_load_balancing_is_refused_on_fast_classes() -> None:
+    """Each field is for its own class."""
+    world = fast_world()
+    world.put(fast_route(load_balancing=LoadBalancing(health_check_name="probe")))
+    assert faults(world) == [("UnsupportedValue", "spec.loadBalancing")]
