@@ -112,7 +112,8 @@ class Controller:
             self.synced.set()
 
     def _touch(self, keys: Iterable[ObjectKey]) -> None:
-        for key in keys:
+        # Sorted: in which turn a key comes must not hang on how a process hashes its name.
+        for key in sorted(keys):
             self._queue.add(key)
 
     async def _work(self) -> None:

@@ -77,17 +77,17 @@ class FabricNode:
         self.obstacles: dict[Prefix, Obstacle] = {}
         self.announced: frozenset[Announcement] = frozenset()
         self.failure: Callable[[DatapathAction], Outcome | None] = lambda _: None
-        self._listeners: set[asyncio.Event] = set()
+        self._listeners: dict[asyncio.Event, None] = {}  # in order, so that a story can be told twice
 
     def listen(self) -> asyncio.Event:
         """An event that is set whenever something here changes."""
         event = asyncio.Event()
-        self._listeners.add(event)
+        self._listeners[event] = None
         return event
 
     def unlisten(self, event: asyncio.Event) -> None:
         """End what ``listen`` began."""
-        self._listeners.discard(event)
+        self._listeners.pop(event, None)
 
     def wake(self) -> None:
         """Something changed."""

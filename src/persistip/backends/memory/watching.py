@@ -108,7 +108,8 @@ class History:
         self._limit = limit
         self._changes: deque[Change] = deque()
         self._forgotten_revision = 0
-        self._watchers: set[_Watcher] = set()
+        # In order: the same story told twice wakes the same tasks in the same turn.
+        self._watchers: dict[_Watcher, None] = {}
 
     def add(self, change: Change) -> None:
         """Keep *change* and tell the watchers."""
@@ -144,11 +145,11 @@ class History:
         watcher = _Watcher(interest, self._limit)
         for change in self._since(revision):
             watcher.see(change)
-        self._watchers.add(watcher)
+        self._watchers[watcher] = None
         try:
             while (item := await watcher.queue.get()) is not None:
                 if isinstance(item, ExpiredError):
                     raise item
                 yield WatchEvent(item.type, copy_json(item.object))
         finally:
-            self._watchers.discard(watcher)
+            self._watchers.pop(watcher, None)

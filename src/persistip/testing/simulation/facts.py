@@ -1,0 +1,91 @@
+"""
+Since when is it so?
+
+In: every write that a decision may rest on.  Out: for each fact whether it is true or was a short while ago. A
+controller may act on what was true a little earlier, and may mix old and new; what was never true, or long ago, is no
+excuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from ipaddress import ip_network
+
+from persistip.model.address import Prefix
+from persistip.model.gateway import Gateway
+from persistip.model.keys import Kind
+from persistip.model.node import Namespace, Node
+from persistip.model.route import GKEIPRoute
+from persistip.testing.simulation.network import MAX_LATE_SECONDS, Network, Written
+from persistip.testing.simulation.rules import is_accepted, permit
+from persistip.testing.simulation.site import ADDRESSES
+from persistip.testing.simulation.trace import now
+
+PROMPT_SECONDS = 1.0
+LATE_SECONDS = 3 * MAX_LATE_SECONDS
+"""How old what a decision rests on may be when its write stands: usually, and with a watch behind or a late request."""
+
+_PREFIXES = frozenset(ip_network(each) for each in ADDRESSES)
+_MATTERS = frozenset({Kind.ROUTE, Kind.GATEWAY, Kind.NAMESPACE, Kind.NODE})
+
+
+class Facts:
+    """What is true, since when, and until when it was."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._objects = network.ledger.objects
+        self._true: dict[Hashable, float] = {}
+        self._ended_at: dict[Hashable, float] = {}
+        self._gateways: Hashable = None
+        self._gateways_at = 0.0
+
+    def take(self, written: Written) -> None:
+        """A write stands."""
+        if written.key.kind not in _MATTERS:
+            return
+        true = dict.fromkeys(self._facts(), now())
+        for ended in self._true.keys() - true.keys():
+            self._ended_at[ended] = now()
+        self._true = {fact: self._true.get(fact, since) for fact, since in true.items()}
+        gateways = frozenset(
+            (each.meta.uid, each.addresses, each.listeners)
+            if isinstance(each, Gateway)
+            else (each.meta.uid, tuple(sorted(each.meta.labels.items())))
+            for each in self._objects.values()
+            if isinstance(each, Gateway | Namespace)
+        )
+        if gateways != self._gateways:
+            self._gateways, self._gateways_at = gateways, now()
+
+    def _facts(self) -> Iterator[Hashable]:
+        for found in self._objects.values():
+            if isinstance(found, Node) and found.out_of_service:
+                yield ("tainted", found.meta.uid)
+            if not isinstance(found, GKEIPRoute):
+                continue
+            if is_accepted(self._objects, found):
+                yield ("accepted", found.meta.uid)
+            for prefix in _PREFIXES:
+                permitted = permit(self._objects, found, prefix)
+                for name in ("claimed", "listed", "admitted"):
+                    if getattr(permitted, name):
+                        yield (name, found.meta.uid, prefix)
+
+    def _horizon(self) -> float:
+        """How old may be what a decision that stands now was made on."""
+        return LATE_SECONDS if self._network.is_late else PROMPT_SECONDS
+
+    def was_lately(self, name: str, *what: Hashable) -> bool:
+        """Whether a fact is true, or was a short while ago."""
+        key = (name, *what)
+        return key in self._true or now() - self._ended_at.get(key, -1e9) <= self._horizon()
+
+    def has_been(self, name: str, *what: Hashable) -> bool:
+        """Whether a fact has been true for longer than anything is late, and what permissions rest on is unchanged."""
+        since = max(self._true.get((name, *what), 1e9), self._gateways_at)
+        return now() - since > self._horizon()
+
+    def was_permitted(self, route_uid: str, prefix: Prefix) -> bool:
+        """Whether a route could lately be thought to have a prefix."""
+        return all(self.was_lately(name, route_uid, prefix) for name in ("claimed", "listed", "admitted"))

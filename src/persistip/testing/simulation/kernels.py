@@ -1,0 +1,154 @@
+"""
+Do the kernels keep the promises, at every moment?
+
+In: the machines that are on, with what stands in their kernels and what is announced, and the API as it stands.
+Out: accusations. Since a release ends by confirmation only, an entry in a kernel is at every moment the business of an
+attachment in the API, whatever the processes know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from persistip.backends.memory import Delivered
+from persistip.model.address import Prefix, is_overlapping, show
+from persistip.model.attachment import AddressAttachment
+from persistip.model.entry import LinkRef, RouteEntry
+from persistip.testing.simulation.network import Ledger
+from persistip.testing.simulation.processes import Knowledge
+from persistip.testing.simulation.promises import name_of
+from persistip.testing.simulation.site import CLIENT, SINGLES, Machine, Site
+from persistip.testing.simulation.trace import Trace, now
+
+DEAF_SECONDS = 1.0
+"""How long an agent may take from hearing that it no longer holds to silence: the actions of the pass in work."""
+
+
+class KernelJudge:
+    """Judges all kernels together."""
+
+    def __init__(self, ledger: Ledger, site: Site, trace: Trace) -> None:
+        self._ledger = ledger
+        self._site = site
+        self._trace = trace
+        self.knowledge: dict[str, Knowledge] = {}
+        """What each living agent has been told."""
+        self._pinned: set[tuple[str, str, int]] = set()
+        self._first_found: dict[tuple[str, str], set[LinkRef]] = {}
+        """Where a Pod (UID) was found for an attachment (UID), the first time in any of its epochs."""
+        self._led: set[tuple[Prefix, str]] = set()
+        """Which Pods (UIDs) are rightly led which prefix."""
+
+    def judge(self) -> None:
+        """Everything, now."""
+        attachments = [each for each in self._ledger.objects.values() if isinstance(each, AddressAttachment)]
+        self._note_pins()
+        self._led.clear()
+        owned = [(machine, entry, self._owners(machine, entry, attachments)) for machine, entry in self._routes()]
+        for machine, entry, owners in owned:
+            self.entry_leads_to_its_pod(machine, entry, owners)
+        self.address_is_programmed_for_one_route(owned)
+        for name in self.knowledge:
+            self.former_holder_is_silent(name)
+
+    def _routes(self) -> Iterator[tuple[Machine, RouteEntry]]:
+        for machine in self._site.machines.values():
+            kernel = self._site.fabric.node(machine.name)
+            is_judged = machine.is_on and now() > machine.mistaken_until
+            for entry in kernel.entries | kernel.stale if is_judged else ():
+                if isinstance(entry, RouteEntry):
+                    yield machine, entry
+
+    def _owners(
+        self, machine: Machine, entry: RouteEntry, attachments: list[AddressAttachment]
+    ) -> dict[str, AddressAttachment]:
+        """The attachments, by name of the route, for which the entry may stand: its Pod holds or releases there."""
+        pod = self._site.link_owners.get((machine.name, entry.link.index), "")
+        found = {
+            name_of(each): each
+            for each in attachments
+            if pod in _pods_of(each, machine.name, entry.prefix) or self._is_mistaken(machine, entry, each)
+        }
+        if found:
+            self._led.add((entry.prefix, pod))
+        return found
+
+    def _is_mistaken(self, machine: Machine, entry: RouteEntry, attachment: AddressAttachment) -> bool:
+        """
+        Whether a node could not know better.
+
+        Its kernel finds a Pod by IP alone. Where the API still gives a Pod the IP that another has by now, and the
+        node has to find the Pod for the first time in an epoch, it finds the other. Once found, it must not change.
+        """
+        for uid in _pods_of(attachment, machine.name, entry.prefix):
+            found = self._first_found.get((attachment.meta.uid, uid), set())
+            if entry.link in found and entry.pod_ip in self._site.told_ips.get(uid, ()):
+                return True
+        return False
+
+    def _note_pins(self) -> None:
+        for machine in self._site.machines.values():
+            for pin in self._site.fabric.node(machine.name).pins:
+                place = (pin.attachment_uid, pin.pod_uid)
+                if (*place, pin.epoch) not in self._pinned:
+                    self._pinned.add((*place, pin.epoch))
+                    self._first_found.setdefault(place, set()).add(pin.link)
+
+    # ------------------------------------------------------------ P2
+    def entry_leads_to_its_pod(self, machine: Machine, entry: RouteEntry, owners: dict[str, AddressAttachment]) -> None:
+        """A programmed address leads to a Pod that the API names as its holder there, or as releasing it."""
+        if owners:
+            return
+        pod = self._site.link_owners.get((machine.name, entry.link.index), "nobody")
+        said = f"{machine.name} leads {show(entry.prefix)} to {pod}, to whom no attachment gives it there"
+        self._trace.accuse("P2", self.entry_leads_to_its_pod, said)
+
+    def packet_reaches_a_holder(self) -> None:
+        """A packet from outside arrives at no Pod but one that holds or releases the address."""
+        self.judge()
+        for ip in SINGLES:
+            arrived = self._site.fabric.send(ip, source=CLIENT[ip.version])
+            if not isinstance(arrived, Delivered) or now() <= self._site.machines[arrived.node].mistaken_until:
+                continue
+            if not any(pod == arrived.pod and ip in prefix for prefix, pod in self._led):
+                said = f"a packet for {ip} arrived at {arrived.pod} on {arrived.node}"
+                self._trace.accuse("P2", self.packet_reaches_a_holder, said)
+
+    # ------------------------------------------------------------ P1
+    def address_is_programmed_for_one_route(
+        self, owned: list[tuple[Machine, RouteEntry, dict[str, AddressAttachment]]]
+    ) -> None:
+        """Entries that overlap, on any machines, stand for one route."""
+        for index, (machine, entry, owners) in enumerate(owned):
+            for other_machine, other, others in owned[index + 1 :]:
+                if is_overlapping(entry.prefix, other.prefix) and owners and others and not owners.keys() & others:
+                    said = (
+                        f"{show(entry.prefix)} leads to {'/'.join(owners)} on {machine.name} and "
+                        f"{show(other.prefix)} to {'/'.join(others)} on {other_machine.name}"
+                    )
+                    self._trace.accuse("P1", self.address_is_programmed_for_one_route, said)
+
+    def former_holder_is_silent(self, name: str) -> None:
+        """An agent that knows a newer epoch announces nothing."""
+        knowledge = self.knowledge[name]
+        if now() - knowledge.since <= DEAF_SECONDS:
+            return
+        known = {
+            (prefix, each.spec.epoch)
+            for each in knowledge.attachments.values()
+            if each.spec.holder is not None and each.spec.holder.node_name == name
+            for prefix in each.spec.held_prefixes
+        }
+        for announcement in self._site.fabric.node(name).announced:
+            if (announcement.prefix, announcement.epoch) not in known:
+                said = f"{name} announces {show(announcement.prefix)} and knows that it is no longer its holder"
+                self._trace.accuse("P1", self.former_holder_is_silent, said)
+
+
+def _pods_of(attachment: AddressAttachment, node: str, prefix: Prefix) -> set[str]:
+    """The Pods (UIDs) that hold or release a prefix on a node."""
+    spec = attachment.spec
+    found = {release.pod_uid for release in spec.releasing if release.node_name == node and prefix in release.prefixes}
+    if spec.holder is not None and spec.holder.node_name == node and prefix in spec.held_prefixes:
+        found.add(spec.holder.pod_uid)
+    return found

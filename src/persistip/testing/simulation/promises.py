@@ -1,0 +1,237 @@
+"""
+Does every write keep the promises?
+
+In: each write to the API at the moment at which it stands.  Out: accusations. Facts that a controller may not know yet
+are asked of ``Facts``, which remembers what was so a short while ago.
+"""
+
+from __future__ import annotations
+
+from persistip.model.address import overlap, show
+from persistip.model.attachment import AddressAttachment, AttachmentSpec, How, Release
+from persistip.model.keys import Kind
+from persistip.model.pod import Pod
+from persistip.model.route import GKEIPRoute
+from persistip.testing.simulation.facts import Facts
+from persistip.testing.simulation.network import Ledger, Written
+from persistip.testing.simulation.rules import is_gone
+from persistip.testing.simulation.site import USER, Site
+from persistip.testing.simulation.trace import Trace, now
+
+
+class WriteJudge:
+    """Judges every write."""
+
+    def __init__(self, ledger: Ledger, site: Site, facts: Facts, trace: Trace) -> None:
+        self._ledger = ledger
+        self._site = site
+        self._facts = facts
+        self._trace = trace
+        self._pods: dict[str, Pod] = {}
+
+    def judge(self, written: Written) -> None:
+        """One write."""
+        if isinstance(written.new, Pod):
+            self._pods[written.new.meta.uid] = written.new
+        self.foreign_is_untouched(written)
+        if written.key.kind is not Kind.ATTACHMENT:
+            return
+        old = written.old if isinstance(written.old, AddressAttachment) else None
+        new = written.new if isinstance(written.new, AddressAttachment) else None
+        if old is not None and new is not None and old.meta.uid == new.meta.uid:
+            self.epoch_never_falls(old, new)
+            self.release_ends_by_confirmation(old, new)
+            self.held_address_stays(old, new)
+            self.release_is_confirmed_truly(old, new)
+            if new.meta.is_terminating and not old.meta.is_terminating and written.actor != USER:
+                self.attachment_ends_empty(old)
+        elif old is not None:
+            self.attachment_ends_empty(old)
+        if new is not None:
+            self.route_has_one_attachment(new)
+            self.grant_waits_for_release(old, new)
+            self.grant_is_permitted(old, new)
+            self.holder_is_of_the_route(new)
+
+    def attachments(self) -> list[AddressAttachment]:
+        """All of them."""
+        return [each for each in self._ledger.objects.values() if isinstance(each, AddressAttachment)]
+
+    # ------------------------------------------------------------ P1
+    def epoch_never_falls(self, old: AddressAttachment, new: AddressAttachment) -> None:
+        """``epoch`` rises with every change of what agents must do."""
+        if new.spec.epoch < old.spec.epoch:
+            said = f"{name_of(new)} fell from epoch {old.spec.epoch} to {new.spec.epoch}"
+            self._trace.accuse("P1", self.epoch_never_falls, said)
+
+    def route_has_one_attachment(self, new: AddressAttachment) -> None:
+        """One holder at most: one attachment a route."""
+        same = [each.meta.name for each in self.attachments() if each.route_key == new.route_key]
+        if len(same) > 1:
+            self._trace.accuse("P1", self.route_has_one_attachment, f"{name_of(new)} has {', '.join(sorted(same))}")
+
+    def grant_waits_for_release(self, old: AddressAttachment | None, new: AddressAttachment) -> None:
+        """What is granted anew is in no other attachment, neither granted nor still to be released."""
+        before = old.spec.held_prefixes if old is not None else ()
+        gained = [prefix for prefix in new.spec.held_prefixes if prefix not in before]
+        for other in self.attachments():
+            if other.meta.name == new.meta.name:
+                continue
+            released = tuple(prefix for release in other.spec.releasing for prefix in release.prefixes)
+            prefix = overlap(gained, (*other.spec.held_prefixes, *released))
+            if prefix is not None:
+                said = f"{name_of(new)} is granted {show(prefix)}, which {name_of(other)} has ({brief(other.spec)})"
+                self._trace.accuse("P1", self.grant_waits_for_release, said)
+
+    def release_ends_by_confirmation(self, old: AddressAttachment, new: AddressAttachment) -> None:
+        """Only its node's word, its Node gone, or the same Pod holding again there ends an entry; ``Now`` stays."""
+        after = {_identity(entry): entry for entry in new.spec.releasing}
+        for entry in old.spec.releasing:
+            kept = after.get(_identity(entry))
+            if kept is not None:
+                if entry.how is How.NOW and kept.how is not How.NOW:
+                    said = f"{name_of(new)}: the release by {entry.pod_name} is no longer due now"
+                    self._trace.accuse("P1", self.release_ends_by_confirmation, said)
+                continue
+            if not self._may_end(entry, old, new):
+                said = f"{name_of(new)}: the release by {entry.pod_name} on {entry.node_name} ended unconfirmed"
+                self._trace.accuse("P1", self.release_ends_by_confirmation, said)
+        holder, next_ = old.spec.holder, new.spec.holder
+        if holder is None or is_gone(self._ledger.objects, holder.node_name, holder.node_uid):
+            return
+        for prefix in old.spec.held_prefixes:
+            holds_on = (
+                next_ is not None
+                and (next_.pod_uid, next_.node_uid) == (holder.pod_uid, holder.node_uid)
+                and prefix in new.spec.held_prefixes
+            )
+            is_released = any(
+                (entry.pod_uid, entry.node_uid) == (holder.pod_uid, holder.node_uid) and prefix in entry.prefixes
+                for entry in new.spec.releasing
+            )
+            if not holds_on and not is_released and not self._facts.was_lately("tainted", holder.node_uid):
+                said = (
+                    f"{name_of(new)}: {holder.pod_name} on {holder.node_name} lost {show(prefix)} and releases nothing"
+                )
+                self._trace.accuse("P1", self.release_ends_by_confirmation, said)
+
+    def _may_end(self, entry: Release, old: AddressAttachment, new: AddressAttachment) -> bool:
+        report = old.report_of(entry.node_name)
+        if report is not None and report.released >= entry.epoch and entry.how is How.NOW:
+            return True
+        if is_gone(self._ledger.objects, entry.node_name, entry.node_uid):
+            return True
+        if self._facts.was_lately("tainted", entry.node_uid):
+            return True
+        holder = new.spec.holder
+        is_again = holder is not None and (holder.pod_uid, holder.node_uid) == (entry.pod_uid, entry.node_uid)
+        return is_again and set(entry.prefixes) <= set(new.spec.held_prefixes)
+
+    def release_is_confirmed_truly(self, old: AddressAttachment, new: AddressAttachment) -> None:
+        """A node that confirms a release has nothing of it in its kernel."""
+        said_before = {report.node_name: report.released for report in old.nodes}
+        for report in new.nodes:
+            machine = self._site.machines.get(report.node_name)
+            if report.released <= said_before.get(report.node_name, 0) or machine is None:
+                continue
+            if now() <= machine.mistaken_until:
+                continue
+            entries = [entry for entry in new.spec.releasing if entry.node_name == report.node_name]
+            if any(entry.epoch > report.released or entry.how is not How.NOW for entry in entries):
+                continue
+            for entry in entries:
+                left = self._left(report.node_name, entry)
+                if left is not None:
+                    said = (
+                        f"{name_of(new)}: {report.node_name} confirmed the release by {entry.pod_name}, and has {left}"
+                    )
+                    self._trace.accuse("P1", self.release_is_confirmed_truly, said)
+
+    def _left(self, node: str, entry: Release) -> object | None:
+        holding = [
+            prefix
+            for each in self.attachments()
+            for prefix in (*each.spec.held_prefixes, *(p for r in each.spec.releasing for p in r.prefixes))
+            if each.spec.holder is not None and each.spec.holder.node_name == node
+        ]
+        kernel = self._site.fabric.node(node)
+        return next(
+            (
+                each
+                for each in kernel.entries | kernel.stale
+                if overlap((each.prefix,), entry.prefixes) is not None and overlap((each.prefix,), holding) is None
+            ),
+            None,
+        )
+
+    def attachment_ends_empty(self, old: AddressAttachment) -> None:
+        """An attachment goes when nothing is held, and nothing is to be released on a node that is there."""
+        spec = old.spec
+        waiting = [
+            entry for entry in spec.releasing if not is_gone(self._ledger.objects, entry.node_name, entry.node_uid)
+        ]
+        if (spec.holder is not None and spec.held_prefixes) or waiting:
+            self._trace.accuse("P1", self.attachment_ends_empty, f"{name_of(old)} is gone with {brief(spec)}")
+
+    # ------------------------------------------------------------ P2
+    def grant_is_permitted(self, old: AddressAttachment | None, new: AddressAttachment) -> None:
+        """What is granted was, lately at least, claimed by this very route, in a pool of its, and admitted there."""
+        before = old.spec.held_prefixes if old is not None else ()
+        for prefix in new.spec.held_prefixes:
+            if prefix not in before and not self._facts.was_permitted(new.spec.route.uid, prefix):
+                said = f"{name_of(new)} is granted {show(prefix)}, for which it was not accepted"
+                self._trace.accuse("P2", self.grant_is_permitted, said)
+
+    def holder_is_of_the_route(self, new: AddressAttachment) -> None:
+        """The holder is a Pod that exists or existed, of the route's namespace, on that node, with those IPs."""
+        holder = new.spec.holder
+        if holder is None:
+            return
+        pod = self._pods.get(holder.pod_uid)
+        if pod is None or (pod.meta.namespace, pod.node_name) != (new.spec.route.namespace, holder.node_name):
+            said = f"{name_of(new)} names {holder.pod_name} ({holder.pod_uid}) on {holder.node_name}"
+            self._trace.accuse("P2", self.holder_is_of_the_route, said)
+
+    def held_address_stays(self, old: AddressAttachment, new: AddressAttachment) -> None:
+        """What is attached and still claimed by an accepted route is not withdrawn, whatever others claim."""
+        route = self._ledger.objects.get(new.route_key)
+        if not isinstance(route, GKEIPRoute) or route.meta.uid != new.spec.route.uid or old.meta.is_terminating:
+            return
+        for prefix in old.spec.held_prefixes:
+            if prefix in new.spec.held_prefixes or not self._facts.has_been("claimed", route.meta.uid, prefix):
+                continue
+            if self._facts.has_been("accepted", route.meta.uid):
+                said = f"{name_of(new)} lost {show(prefix)}, which it has claimed and been granted all along"
+                self._trace.accuse("P2", self.held_address_stays, said)
+
+    # ------------------------------------------------------------ P4
+    def foreign_is_untouched(self, written: Written) -> None:
+        """We write nothing to another controller's objects, and nothing but status to a user's."""
+        if written.actor == USER or written.key.kind is Kind.ATTACHMENT:
+            return
+        old, new = written.old, written.new
+        is_ours = written.key.name not in ("foreign", "gke-persistent-regional-internal-managed")
+        if not is_ours or new is None or old is None or new.meta.finalizers != old.meta.finalizers:
+            self._trace.accuse("P4", self.foreign_is_untouched, f"{written.actor} wrote to {written.key}")
+
+
+def _identity(entry: Release) -> tuple[object, ...]:
+    return entry.epoch, entry.node_uid, entry.pod_uid, entry.prefixes
+
+
+def name_of(attachment: AddressAttachment) -> str:
+    """The route's name; its attachment's own is a hash."""
+    return attachment.route_key.path
+
+
+def brief(spec: AttachmentSpec) -> str:
+    """A decision in one line."""
+    shown = [f"{show(each.prefix)}{'?' if each.pending else ''}" for each in spec.addresses]
+    holder = f"{spec.holder.pod_name}@{spec.holder.node_name}" if spec.holder is not None else "nobody"
+    releasing = [
+        f"{release.pod_name}@{release.node_name} {release.how} {' '.join(map(show, release.prefixes))}"
+        for release in spec.releasing
+    ]
+    parts = [f"{holder} holds {' '.join(shown) or 'nothing'}"]
+    parts += [f"releasing {', '.join(releasing)}"] if releasing else []
+    return f"{'; '.join(parts)} (epoch {spec.epoch % 10_000_000})"

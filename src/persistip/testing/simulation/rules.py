@@ -1,0 +1,115 @@
+"""
+Who may have which address, said a second time and in another way?
+
+In: the objects as they stand.  Out: what SPEC says of them, without any code of ``persistip.decide``: a mistake there
+must not hide itself. Only as much as the simulation's own objects need (one class, listeners by namespace, two modes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from ipaddress import ip_network
+
+import attrs
+
+from persistip.model.address import AddressSpec, Prefix
+from persistip.model.gateway import From, Gateway
+from persistip.model.keys import Kind, ObjectKey
+from persistip.model.node import Namespace, Node
+from persistip.model.pod import Pod
+from persistip.model.route import GKEIPRoute
+from persistip.strategies import ClusterObject, ReactionMode
+from persistip.testing.builders import STANDARD_CLASS
+from persistip.testing.simulation.site import LABEL
+
+Objects = Mapping[ObjectKey, ClusterObject]
+
+
+def prefixes_of(addresses: Iterable[AddressSpec]) -> frozenset[Prefix]:
+    """What is listed."""
+    return frozenset(_network(each.value) for each in addresses)
+
+
+_network = cache(ip_network)
+
+
+def parents_of(objects: Objects, route: GKEIPRoute) -> list[Gateway]:
+    """The Gateways that a route names and that are ours."""
+    found = (objects.get(ObjectKey(Kind.GATEWAY, ref.namespace, ref.name)) for ref in route.parent_refs)
+    return [each for each in found if isinstance(each, Gateway) and each.class_name == STANDARD_CLASS]
+
+
+def lists(gateway: Gateway, prefix: Prefix) -> bool:
+    """Whether a prefix is in a Gateway's pool."""
+    pool = prefixes_of(gateway.addresses)
+    return any(prefix.version == each.version and prefix.subnet_of(each) for each in pool)  # type: ignore[arg-type]
+
+
+def admits(objects: Objects, gateway: Gateway, namespace: str) -> bool:
+    """Whether a Gateway admits a namespace."""
+    found = objects.get(ObjectKey(Kind.NAMESPACE, "", namespace))
+    is_labelled = isinstance(found, Namespace) and found.meta.labels.get(LABEL) == "yes"
+    return any(each.namespaces_from == From.ALL or is_labelled for each in gateway.listeners)
+
+
+@attrs.frozen(kw_only=True)
+class Permit:
+    """What speaks for a route's having a prefix; ``granted``: all of it, by one and the same Gateway."""
+
+    claimed: bool
+    listed: bool
+    admitted: bool
+    granted: bool
+
+
+def permit(objects: Objects, route: GKEIPRoute, prefix: Prefix) -> Permit:
+    """How things stand."""
+    parents = parents_of(objects, route)
+    listing = [each for each in parents if lists(each, prefix)]
+    admitting = [each for each in parents if admits(objects, each, route.meta.namespace)]
+    claimed = prefix in prefixes_of(route.addresses)
+    return Permit(
+        claimed=claimed,
+        listed=bool(listing),
+        admitted=bool(admitting),
+        granted=claimed and any(each in admitting for each in listing),
+    )
+
+
+def is_accepted(objects: Objects, route: GKEIPRoute) -> bool:
+    """Whether every address of a route is granted to it, other routes apart."""
+    return bool(route.addresses) and all(
+        permit(objects, route, prefix).granted for prefix in prefixes_of(route.addresses)
+    )
+
+
+def is_gone(objects: Objects, name: str, uid: str) -> bool:
+    """Whether a Node is gone by its object or by the administrator's word."""
+    node = objects.get(ObjectKey(Kind.NODE, "", name))
+    return not isinstance(node, Node) or node.meta.uid != uid or node.out_of_service
+
+
+def candidates(objects: Objects, route: GKEIPRoute, modes: Mapping[str, ReactionMode]) -> list[Pod]:
+    """The Pods that may hold a route's addresses, by name."""
+    families = {prefix.version for prefix in prefixes_of(route.addresses)}
+    plugged = modes.get(route.meta.annotations.get("persistip.dev/reaction-mode", ""))
+    found = []
+    for key in sorted(objects):
+        pod = objects[key]
+        if not isinstance(pod, Pod) or pod.meta.namespace != route.meta.namespace:
+            continue
+        node = objects.get(ObjectKey(Kind.NODE, "", pod.node_name))
+        admitted = pod.ready if route.reaction_mode == "ReadyCondition" else True
+        if plugged is not None:
+            admitted = plugged.refusal(pod) is None
+        if (
+            admitted
+            and route.pod_selector.matches(pod.meta.labels)
+            and not pod.meta.is_terminating
+            and isinstance(node, Node)
+            and not node.out_of_service
+            and families <= {ip.version for ip in pod.ips}
+        ):
+            found.append(pod)
+    return found
