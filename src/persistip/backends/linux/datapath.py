@@ -81,7 +81,8 @@ class LinuxDatapath:
         self._resolver = Resolver(self._route)
         self._snapshot: Snapshot | None = None
         self._watched: frozenset[IPAddress] = frozenset()
-        self._blocked: frozenset[Prefix] = frozenset()
+        # Prefixes seen or found to be obstructed; of one that was never put nothing else would remind the next look.
+        self._obstructed: frozenset[Prefix] = frozenset()
 
     def __enter__(self) -> Self:
         return self
@@ -108,10 +109,10 @@ class LinuxDatapath:
     async def observe(self, scope: NodeScope) -> NodeState:
         """Everything ours, whole or not, what is in our way, and the links of the Pod IPs in *scope*."""
         snapshot = self._snapshot = self._reader.read()
-        entries, stale, obstacles = describe(snapshot, self._blocked)
+        entries, stale, obstacles = describe(snapshot, self._obstructed)
         pod_links = self._resolver.resolve(sorted(scope.pod_ips, key=str), snapshot, self._pins.pins)
         self._watched = scope.pod_ips
-        self._blocked &= {obstacle.prefix for obstacle in obstacles}
+        self._obstructed = frozenset(obstacle.prefix for obstacle in obstacles)
         return NodeState(
             entries=entries,
             stale=stale,
@@ -211,7 +212,7 @@ class LinuxDatapath:
             done = self._attempt(portion, unpinned)
             for index, outcome in enumerate(done):
                 if outcome.state is OutcomeState.BLOCKED:
-                    self._blocked |= {portion[index].entry.prefix}
+                    self._obstructed |= {portion[index].entry.prefix}
                 if outcome.state is OutcomeState.FAILED:
                     self._snapshot = None
                     done[index] = self._attempt(portion[index : index + 1], unpinned)[0]

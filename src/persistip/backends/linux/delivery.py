@@ -52,7 +52,7 @@ def put_route(entry: RouteEntry, snapshot: Snapshot) -> Steps | Outcome:
     link = snapshot.links[snapshot.carrier(link.index)]
     obstacle = obstacle_for(entry.prefix, snapshot)
     if obstacle:
-        return blocked(obstacle)
+        return _withdraw(entry.prefix, obstacle, snapshot)
     if entry.prefix.version == 6 and not link.ipv6_enabled:
         return failed(f"IPv6 is disabled on link {link.name} (net.ipv6.conf.{link.name}.disable_ipv6)")
     hop = _select_hop(entry, link, snapshot)
@@ -63,6 +63,13 @@ def put_route(entry: RouteEntry, snapshot: Snapshot) -> Steps | Outcome:
         _put_hop(hop, entry.hardware_address, link, snapshot, steps)
     _place_route(_route(entry.prefix, hop, link), snapshot, steps)
     put_record(entry.prefix, write_record(entry.pod_ip, _port(entry, snapshot)), snapshot, steps)
+    return steps
+
+
+def _withdraw(prefix: Prefix, obstacle: str, snapshot: Snapshot) -> Steps:
+    """What cannot win goes: it would lead nowhere, or take from the node an address that it was given since."""
+    steps = Steps(is_record=True, outcome=blocked(obstacle))
+    _take_out(snapshot.own_routes(prefix), prefix, snapshot, steps)
     return steps
 
 
@@ -187,20 +194,25 @@ def remove_route(entry: RouteEntry, snapshot: Snapshot) -> Steps:
         if _is_by(entry.link.index, route, port if place == 0 else 0, snapshot)
         and hardware_address_of(route, snapshot) == entry.hardware_address
     ]
+    _take_out(gone, entry.prefix, snapshot, steps)
+    return steps
+
+
+def _take_out(gone: list[Route], prefix: Prefix, snapshot: Snapshot, steps: Steps) -> None:
+    """The routes, the neighbours that they alone needed, and with the last of them the record."""
     if not gone:
-        return steps
+        return
     steps.routes += [Step(delete_route(route), ABSENT) for route in gone]
-    left = [route for route in snapshot.routes[entry.prefix] if route not in gone]
+    left = [route for route in snapshot.routes[prefix] if route not in gone]
     if left:
-        snapshot.routes[entry.prefix] = left
+        snapshot.routes[prefix] = left
     else:
-        del snapshot.routes[entry.prefix]
+        del snapshot.routes[prefix]
     for route in gone:
         snapshot.count_hop(route, -1)
         _drop_unused_hop(route, snapshot, steps)
-    if len(gone) == len(own):
-        remove_record(entry.prefix, snapshot, steps)
-    return steps
+    if not snapshot.own_routes(prefix):
+        remove_record(prefix, snapshot, steps)
 
 
 def _is_by(link: int, route: Route, port: int, snapshot: Snapshot) -> bool:

@@ -85,6 +85,7 @@ def _routes(snapshot: Snapshot, refs: _LinkRefs) -> Iterator[tuple[Entry, bool]]
                 pod_ip=_UNKNOWN[prefix.version] if pod_ip is None else pod_ip,
             )
             is_first = place == 0 and pod_ip is not None and is_table_whole
+            is_first = is_first and (len(routes) == 1 or not obstacle_for(prefix, snapshot))
             is_there = is_first and snapshot.carrier(link) == route.link
             yield entry, is_there and _delivers(route, hardware_address, snapshot, forwarding)
 

@@ -104,6 +104,7 @@ class Execution:
         return messages
 
     def _enqueue(self, place: int, steps: Steps) -> None:
+        self._outcomes[place] = steps.outcome
         if steps.settings:
             try:
                 self._on_settings_changed(ensure_settings(steps.settings))

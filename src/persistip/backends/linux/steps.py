@@ -13,7 +13,7 @@ import attrs
 
 from persistip.backends.linux.sockets import Message
 from persistip.backends.linux.sysctls import Setting
-from persistip.model.actions import Outcome, OutcomeState
+from persistip.model.actions import DONE, Outcome, OutcomeState
 from persistip.model.conditions import Reason
 
 ABSENT = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL})
@@ -35,14 +35,15 @@ class Steps:
     """
     What one action asks of the kernel, in this order: settings, nftables messages, rtnetlink steps.
 
-    ``is_record`` says that the nftables messages only write something down, so that their place among rtnetlink
-    steps of other actions does not matter.
+    ``outcome`` is what becomes of the action once the kernel has taken all of it. ``is_record`` says that the nftables
+    messages only write something down, so that their place among rtnetlink steps of other actions does not matter.
     """
 
     settings: list[Setting] = attrs.field(factory=list)
     rules: list[Message] = attrs.field(factory=list)
     routes: list[Step] = attrs.field(factory=list)
     is_record: bool = False
+    outcome: Outcome = DONE
 
 
 def blocked(message: str) -> Outcome:
