@@ -16,6 +16,7 @@ from persistip.model.attachment import (
     Holder,
     How,
     NodeReport,
+    Prepared,
     Reference,
     Release,
 )
@@ -176,6 +177,8 @@ ATTACHMENTS = st.builds(
                 since_at=MICROSECONDS,
             )
         ),
+        prepared=several(st.builds(Prepared, node_name=TEXT, ip=IPS)),
+        unknown=st.sampled_from([(), (("fresh", '{"a":[1,null]}'), ("fresher", "true"))]),
         damped=st.builds(Damped, pod_uid=TEXT, until_at=MICROSECONDS) | st.none(),
         epoch=NUMBERS,
     ),

@@ -122,7 +122,8 @@ class World:
                     assert attachment.key not in self.catalog.objects
                     uid = f"att-{self.revision}"
                     self.put(attrs.evolve(attachment, meta=attrs.evolve(attachment.meta, uid=uid)))
-                case ReplaceAttachment(attachment):
+                case ReplaceAttachment(attachment, forgotten):
+                    self.revision += bool(forgotten)  # a write of its own
                     self._current(attachment.key, attachment.meta.resource_version)
                     if attachment.meta.is_terminating and not attachment.meta.finalizers:
                         self.drop(attachment)

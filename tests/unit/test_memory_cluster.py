@@ -1,18 +1,21 @@
 """What does the memory cluster do where the contract of Cluster does not look?"""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 
 from persistip.backends.memory import ExpiredError, MemoryCluster, MemoryStore, RemoteStore, StoreServer, WatchEvent
 from persistip.errors import UnavailableError
-from persistip.model.actions import DeleteAttachment, OutcomeState, RecordEvent, ReplaceAttachment
+from persistip.model.actions import DeleteAttachment, OutcomeState, RecordEvent, ReplaceAttachment, ReportNode
+from persistip.model.attachment import AddressAttachment, NodeReport
 from persistip.model.keys import Kind, ObjectKey
 from persistip.strategies import Cluster
 from persistip.testing import ManualClock, attachment, namespace, pod, route, seed
-from persistip.wire import from_model
+from persistip.wire import from_model, to_model
 
 BROKEN = {**from_model(pod("broken")), "status": {"podIPs": [{"ip": "ten"}]}}
 
@@ -76,6 +79,67 @@ async def test_replacement_without_precondition_is_refused(store: MemoryStore, m
     await seed(store, attachment())
     (outcome,) = await MemoryCluster(store).apply([ReplaceAttachment(attachment(**missing))])
     assert outcome.state is OutcomeState.BLOCKED
+
+
+def reported(node_name: str, uid: str, epoch: int = 1) -> ReportNode:
+    """What that node's agent says of the attachment."""
+    report = NodeReport(node_name=node_name, epoch=epoch, state="Idle", at=1.0)
+    return ReportNode(name=attachment().meta.name, uid=uid, report=report)
+
+
+async def agents_report(store: MemoryStore, *nodes: str) -> AddressAttachment:
+    """The attachment once the agents of *nodes* have written their entries, each as its own field manager."""
+    (stands,) = await seed(store, attachment())
+    for name in nodes:
+        await MemoryCluster(store, node_name=name).apply([reported(name, stands["metadata"]["uid"])])
+    found = to_model(await store.get("AddressAttachment", "", attachment().meta.name))
+    assert isinstance(found, AddressAttachment)
+    return found
+
+
+async def test_forgotten_nodes_entries_go_and_can_be_written_anew(store: MemoryStore) -> None:
+    """Entries are taken away whoever wrote them; the other nodes' agents go on owning theirs."""
+    stands = await agents_report(store, "node-a", "node-b")
+    (outcome,) = await MemoryCluster(store).apply([ReplaceAttachment(stands, forgotten=("node-a", "node-x"))])
+    assert [report.node_name for report in outcome.written.nodes] == ["node-b"]  # type: ignore[union-attr, attr-defined]
+    for name in ("node-a", "node-b"):
+        (outcome,) = await MemoryCluster(store, node_name=name).apply([reported(name, stands.meta.uid, epoch=2)])
+        assert outcome.is_done
+    epochs = {report.node_name: report.epoch for report in outcome.written.nodes}  # type: ignore[union-attr, attr-defined]
+    assert epochs == {"node-a": 2, "node-b": 2}
+
+
+async def test_forgetting_waits_when_an_agent_comes_between(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replacement stands, and what an agent has just said is not taken away unseen."""
+    stands = await agents_report(store, "node-a")
+    update = store.update
+
+    async def overtaken(body: Mapping[str, Any], *, subresource: str = "", manager: str = "") -> dict[str, Any]:
+        written = await update(body, subresource=subresource, manager=manager)
+        if not subresource:
+            await MemoryCluster(store, node_name="node-b").apply([reported("node-b", stands.meta.uid)])
+        return written
+
+    monkeypatch.setattr(store, "update", overtaken)
+    labelled = attrs.evolve(stands, meta=attrs.evolve(stands.meta, labels={"mine": "yes"}))
+    (outcome,) = await MemoryCluster(store).apply([ReplaceAttachment(labelled, forgotten=("node-a",))])
+    assert outcome.is_done
+    found = to_model(await store.get("AddressAttachment", "", stands.meta.name))
+    assert isinstance(found, AddressAttachment)
+    assert found.meta.labels["mine"] == "yes"
+    assert {report.node_name for report in found.nodes} == {"node-a", "node-b"}
+
+
+async def test_replacement_keeps_what_only_a_newer_version_knows(store: MemoryStore) -> None:
+    """A PUT puts the whole spec: a field that this version does not read stays in it."""
+    (stands,) = await seed(store, attachment())
+    stands["spec"] |= {"fresh": {"b": [1], "a": None}, "epoch": stands["spec"]["epoch"] + 1}
+    found = to_model(await store.update(stands))
+    assert isinstance(found, AddressAttachment)
+    assert (await MemoryCluster(store).apply([ReplaceAttachment(found)]))[0].is_done
+    assert (await store.get("AddressAttachment", "", found.meta.name))["spec"]["fresh"] == {"b": [1], "a": None}
 
 
 async def test_deletion_without_precondition_is_refused(store: MemoryStore) -> None:

@@ -62,6 +62,7 @@ class Catalog:
             touched |= self._take(key, found)
         for key, why in batch.unreadable.items():
             self._unreadable[key] = why
+            touched |= self._waiting_for_sight(key)
         return frozenset(touched)
 
     def _take(self, key: ObjectKey, found: object | None) -> set[ObjectKey]:
@@ -87,7 +88,7 @@ class Catalog:
         old = self.objects.get(key)
         touched: set[ObjectKey] = set()
         if self._unreadable.pop(key, None) is not None:
-            touched |= self._reach.resting_on(key)
+            touched |= self._reach.resting_on(key) | self._waiting_for_sight(key)
         if old == found or is_status_only(old, found):
             if found is not None:
                 self.objects[key] = found  # the same to every other decision
@@ -105,6 +106,10 @@ class Catalog:
             self._ranges = None
             touched |= self._reach.touched_by_ranges(before ^ after)
         return touched
+
+    def _waiting_for_sight(self, key: ObjectKey) -> set[ObjectKey]:
+        """While an attachment cannot be read no route is granted anything, since it may hold anything."""
+        return set(self._reach.of_kind.get(Kind.ROUTE, ())) if key.kind is Kind.ATTACHMENT else set()
 
     # ------------------------------------------------------------------ views
 
@@ -156,6 +161,7 @@ class Catalog:
             unreadable=self._why_unreadable(key, facts, attachment),
             attachment=attachment,
             attachment_is_watched=attachment is not None and self._versions.is_watched(attachment),
+            blind=self._why_blind(),
             rivals=self._rivals(facts),
             overlapping=self._overlapping(facts, attachment),
             pods=pods,
@@ -228,6 +234,10 @@ class Catalog:
             return None
         rests_on = {route, attachment_key(route), *foundations(facts, attachment)}
         return next((f"{key}: {self._unreadable[key]}" for key in sorted(rests_on & self._unreadable.keys())), None)
+
+    def _why_blind(self) -> str | None:
+        unreadable = (key for key in self._unreadable if key.kind is Kind.ATTACHMENT)
+        return next((f"{key} ({self._unreadable[key]})" for key in sorted(unreadable)), None)
 
     def _pods_for(self, facts: RouteFacts | None, attachment: AddressAttachment | None) -> tuple[Pod, ...]:
         pods: dict[str, Pod] = {}

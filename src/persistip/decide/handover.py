@@ -29,8 +29,12 @@ from persistip.model.attachment import (
     Reference,
     Release,
 )
+from persistip.model.keys import node_label
 from persistip.model.pod import Pod
 from persistip.model.views import RouteView
+
+MAX_FORGETTABLE = 8
+"""How many entries of nodes without a part may stand in ``status.nodes`` before they cost a write in any case."""
 
 
 @attrs.frozen(kw_only=True)
@@ -76,7 +80,8 @@ def drained_spec(view: RouteView, attachment: AddressAttachment) -> AttachmentSp
     released = _advance_releases(view, attachment, (), keep_after_ready=False)
     if spec.holder is not None and spec.held_prefixes:
         released += _release_of(view, spec.holder, spec.held_prefixes, How.NOW)
-    return _with_epoch(view, spec, attrs.evolve(spec, addresses=(), holder=None, releasing=released, damped=None))
+    drained = attrs.evolve(spec, addresses=(), holder=None, releasing=released, prepared=(), damped=None)
+    return _with_epoch(view, spec, drained)
 
 
 def next_spec(view: RouteView, attachment: AddressAttachment, wanted: Wanted) -> AttachmentSpec:
@@ -141,8 +146,10 @@ def _next_addresses(
         elif old is None:
             addresses.append(AttachedAddress(prefix=claim.prefix, gateway=claim.gateway, pending=True))
         else:
-            # Granted only on a view in which the watch has delivered the claim, and with it all that came before.
-            addresses.append(attrs.evolve(old, gateway=claim.gateway, pending=not view.attachment_is_watched))
+            # Granted only on a view in which the watch has delivered the claim, and with it all that came before, and
+            # in which no attachment may hold anybody knows what.
+            may_grant = view.attachment_is_watched and view.blind is None
+            addresses.append(attrs.evolve(old, gateway=claim.gateway, pending=not may_grant))
     dropped = tuple(prefix for prefix in attachment.spec.held_prefixes if prefix not in claimed)
     return tuple(addresses), dropped
 
@@ -217,8 +224,8 @@ def _with_epoch(view: RouteView, old: AttachmentSpec, new: AttachmentSpec) -> At
     """
     Raise the epoch if agents must do something else now.
 
-    Not for finished entries taken away, AfterReady turned to Now, or ``damped``: the first two tell agents nothing
-    that they do not already know how to do, the last is not theirs.
+    Not for finished entries taken away, AfterReady turned to Now, ``prepared`` or ``damped``: the first two tell agents
+    nothing that they do not already know how to do, the others are not theirs.
     """
     added = any(release.epoch == 0 for release in new.releasing)
     if not added and _duties(old) == _duties(new):
@@ -231,7 +238,21 @@ def _with_epoch(view: RouteView, old: AttachmentSpec, new: AttachmentSpec) -> At
 
 
 def _duties(spec: AttachmentSpec) -> AttachmentSpec:
-    return attrs.evolve(spec, releasing=(), damped=None, epoch=0)
+    return attrs.evolve(spec, releasing=(), prepared=(), damped=None, epoch=0)
+
+
+def select_forgotten(attachment: AddressAttachment, next_: AttachmentSpec) -> tuple[str, ...]:
+    """
+    The nodes that no longer have a part in the attachment, and whose word on it is to be taken away.
+
+    It costs a write of its own. A planned move has its eight without it, so there it waits for another occasion, unless
+    many have piled up.
+    """
+    concerned = next_.node_labels()
+    names = sorted(report.node_name for report in attachment.nodes if node_label(report.node_name) not in concerned)
+    is_planned_move = any(release.how is How.AFTER_READY for release in next_.releasing)
+    is_occasion = next_.epoch != attachment.spec.epoch and not is_planned_move
+    return tuple(names) if is_occasion or len(names) > MAX_FORGETTABLE else ()
 
 
 def is_leaving(attachment: AddressAttachment) -> bool:

@@ -15,7 +15,7 @@ import attrs
 
 from persistip.decide.acceptance import find_verdict
 from persistip.decide.claims import held_prefixes, resolve_claims
-from persistip.decide.handover import Wanted, drained_spec, first_spec, is_leaving, next_spec
+from persistip.decide.handover import Wanted, drained_spec, first_spec, is_leaving, next_spec, select_forgotten
 from persistip.decide.holder import Choice, select_holder, to_holder
 from persistip.decide.report import route_events, route_status
 from persistip.decide.verdict import Claim, Verdict
@@ -149,7 +149,10 @@ def _replace(attachment: AddressAttachment, spec: AttachmentSpec) -> tuple[Clust
     }
     if spec == attachment.spec and labels == attachment.meta.labels:
         return ()
-    return (ReplaceAttachment(attrs.evolve(attachment, spec=spec, meta=attrs.evolve(attachment.meta, labels=labels))),)
+    meta = attrs.evolve(attachment.meta, labels=labels)
+    forgotten = select_forgotten(attachment, spec)
+    nodes = tuple(report for report in attachment.nodes if report.node_name not in forgotten)
+    return (ReplaceAttachment(attrs.evolve(attachment, spec=spec, meta=meta, nodes=nodes), forgotten),)
 
 
 def _leave(view: RouteView, attachment: AddressAttachment | None) -> tuple[ClusterAction, ...]:

@@ -85,7 +85,7 @@ def _datapath(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choi
         return _no_pod(choice)
     if choice.awaits_ip:
         return _awaiting_ip(choice, choice.pod, verdict)
-    if waits := _awaiting_others(view, verdict, attachment):
+    if waits := _awaiting_others(view, verdict, attachment) or _awaiting_sight(view, verdict, attachment):
         return waits
     held = attachment.spec.held_prefixes if attachment is not None else ()
     if verdict.is_accepted and any(claim.prefix not in held for claim in verdict.claims):
@@ -152,6 +152,15 @@ def _awaiting_others(view: RouteView, verdict: Verdict, attachment: AddressAttac
         said = f"waiting for {other.route_key} to release {show(prefix)}{where}"
         return _Said(Status.FALSE, Reason.AWAITING_RELEASE, said)
     return None
+
+
+def _awaiting_sight(view: RouteView, verdict: Verdict, attachment: AddressAttachment | None) -> _Said | None:
+    """An attachment that cannot be read may hold anything: what is held stays and moves, and nothing new is granted."""
+    held = attachment.spec.held_prefixes if attachment is not None else ()
+    if view.blind is None or not verdict.is_accepted or all(claim.prefix in held for claim in verdict.claims):
+        return None
+    said = f"{view.blind} cannot be read, and may hold any address: nothing is granted until it is mended or deleted"
+    return _Said(Status.FALSE, Reason.AWAITING_RELEASE, said)
 
 
 def _holders_word(attachment: AddressAttachment, choice: Choice) -> _Said:

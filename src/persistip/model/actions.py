@@ -31,10 +31,13 @@ class ReplaceAttachment:
     """
     PUT spec, labels and finalizers, with UID and resourceVersion of ``attachment.meta`` as precondition.
 
-    Status is a subresource and is not touched.
+    ``forgotten``: nodes whose entries of ``status.nodes``, whoever wrote them, are then taken away: a second write, to
+    the status subresource, on what the first one left. It waits for nobody: when another write comes between, the
+    entries stay, and go with a later replacement. The rest of the status is not touched.
     """
 
     attachment: AddressAttachment
+    forgotten: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -81,6 +81,14 @@ class Release:
 
 
 @attrs.frozen(kw_only=True)
+class Prepared:
+    """A node made ready in advance in the cloud (fast classes), with the IP by which the others reach it."""
+
+    node_name: str
+    ip: IPAddress
+
+
+@attrs.frozen(kw_only=True)
 class Damped:
     """The Pod that lost the addresses last for want of readiness, and until when at least it may not take them back."""
 
@@ -90,7 +98,12 @@ class Damped:
 
 @attrs.frozen(kw_only=True)
 class AttachmentSpec:
-    """The decision. ``holder`` None: held by nobody."""
+    """
+    The decision. ``holder`` None: held by nobody.
+
+    ``strategy`` is pinned when the attachment is made, and empty where there is no cloud. ``unknown``: fields that only
+    a newer version knows, each with its JSON; they survive what this one writes.
+    """
 
     route: Reference
     mode: Mode | str = Mode.STANDARD
@@ -101,8 +114,10 @@ class AttachmentSpec:
     pod_address: str = "app"
     flows: str = "keep"
     releasing: tuple[Release, ...] = ()
+    prepared: tuple[Prepared, ...] = ()
     damped: Damped | None = None
     epoch: int = 0
+    unknown: tuple[tuple[str, str], ...] = ()
 
     @property
     def held_prefixes(self) -> tuple[Prefix, ...]:
@@ -118,7 +133,7 @@ class AttachmentSpec:
 
     def node_labels(self) -> Mapping[str, str]:
         """One label for each node concerned; an agent watches for its own."""
-        names = {release.node_name for release in self.releasing}
+        names = {release.node_name for release in self.releasing} | {each.node_name for each in self.prepared}
         if self.holder is not None:
             names.add(self.holder.node_name)
         return {node_label(name): "" for name in sorted(names)}

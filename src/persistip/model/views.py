@@ -91,8 +91,10 @@ class RouteView:
     ``facts`` None: the route does not exist. ``rivals``: the routes whose claims overlap this one's, directly or by
     way of others. ``overlapping``: other attachments that hold or are releasing an address of this route.
     ``attachment_is_watched``: the watch has delivered the attachment as it stands here, and so everything that was
-    written before it; a claim may be granted only then. ``doubled_ips``: those IPs of the ``pods`` that more than one
-    live Pod of the cluster claims, with all who do. ``suspects``: those of the ``nodes`` that are recorded as dead.
+    written before it; a claim may be granted only then. ``blind``: an attachment, of whichever route, that cannot be
+    read, so that nobody knows what it holds; until it can, nothing is granted that it might hold. ``doubled_ips``:
+    those IPs of the ``pods`` that more than one live Pod of the cluster claims, with all who do. ``suspects``: those of
+    the ``nodes`` that are recorded as dead.
     """
 
     key: ObjectKey
@@ -101,6 +103,7 @@ class RouteView:
     unreadable: str | None = None
     attachment: AddressAttachment | None = None
     attachment_is_watched: bool = False
+    blind: str | None = None
     rivals: tuple[RouteFacts, ...] = ()
     overlapping: tuple[AddressAttachment, ...] = ()
     pods: tuple[Pod, ...] = ()

@@ -25,6 +25,7 @@ from persistip.model.attachment import (
     How,
     NodeReport,
     NodeStateName,
+    Prepared,
     Reference,
     Release,
 )
@@ -82,13 +83,25 @@ def to_model(obj: Mapping[str, Any]) -> ClusterObject | Unreadable:
     if not isinstance(kind, str) or kind not in _CODECS:
         return Unreadable("kind", f"{kind!r} is not one of {', '.join(_CODECS)}")
     struct, build = _CODECS[kind]
-    return _guarded(lambda: build(msgspec.convert(obj, struct)))
+    found = _guarded(lambda: build(msgspec.convert(obj, struct)))
+    return _with_unknown(found, obj["spec"]) if isinstance(found, AddressAttachment) else found
 
 
 def decode_object(kind: Kind, data: bytes | msgspec.Raw) -> ClusterObject | Unreadable:
     """Decode one object of a known kind from JSON; items of a list need not name theirs."""
     _, build = _CODECS[kind]
-    return _guarded(lambda: build(_DECODERS[kind].decode(data)))
+    found = _guarded(lambda: build(_DECODERS[kind].decode(data)))
+    return _with_unknown(found, _SPEC_DECODER.decode(data).spec) if isinstance(found, AddressAttachment) else found
+
+
+def _with_unknown(attachment: AddressAttachment, spec: Mapping[str, Any]) -> AddressAttachment:
+    """With the fields of the spec that only a newer version knows: a PUT that left them out would take them away."""
+    unknown = tuple(
+        (name, msgspec.json.encode(spec[name], order="sorted").decode())
+        for name in sorted(spec.keys() - _SPEC_FIELDS)
+        if spec[name] is not None
+    )
+    return attrs.evolve(attachment, spec=attrs.evolve(attachment.spec, unknown=unknown)) if unknown else attachment
 
 
 def key_of(kind: Kind, obj: Mapping[str, Any]) -> ObjectKey | None:
@@ -334,6 +347,10 @@ def _attachment(wire: structs.AttachmentObject) -> AddressAttachment:
             releasing=tuple(
                 _release(each, f"spec.releasing[{index}]") for index, each in enumerate(spec.releasing or ())
             ),
+            prepared=tuple(
+                Prepared(node_name=each.node_name, ip=_ip(each.ip, f"spec.prepared[{index}].ip"))
+                for index, each in enumerate(spec.prepared or ())
+            ),
             damped=Damped(pod_uid=spec.damped.pod_uid, until_at=to_seconds(spec.damped.until)) if spec.damped else None,
             epoch=spec.epoch,
         ),
@@ -401,6 +418,14 @@ _CODECS: dict[str, tuple[type[structs.Wire], Callable[[Any], ClusterObject]]] = 
     Kind.NAMESPACE: (structs.NamespaceObject, _namespace),
     Kind.CONFIG_MAP: (structs.ConfigMapObject, _config_map),
 }
+
+
+class _OnlySpec(structs.Wire):
+    spec: dict[str, Any]
+
+
+_SPEC_FIELDS = frozenset(structs.AttachmentSpec.__struct_encode_fields__)
+_SPEC_DECODER = msgspec.json.Decoder(_OnlySpec)
 _DECODERS = {kind: msgspec.json.Decoder(struct) for kind, (struct, _) in _CODECS.items()}
 
 

@@ -32,7 +32,10 @@ AnyStatus = RouteStatus | GatewayStatus | NodeReport | tuple[Condition, ...]
 def from_model(obj: ClusterObject) -> dict[str, Any]:
     """The object as JSON, with ``apiVersion`` and ``kind``; status included."""
     kind = obj.key.kind
-    return {"apiVersion": RESOURCES[kind].api_version, "kind": str(kind), **_plain(_ENCODERS[kind](obj))}
+    plain = {"apiVersion": RESOURCES[kind].api_version, "kind": str(kind), **_plain(_ENCODERS[kind](obj))}
+    if isinstance(obj, AddressAttachment):
+        plain["spec"] |= {name: msgspec.json.decode(text) for name, text in obj.spec.unknown}
+    return plain
 
 
 def status_from_model(status: AnyStatus) -> dict[str, Any]:
@@ -239,6 +242,7 @@ def _attachment_spec(spec: AttachmentSpec) -> structs.AttachmentSpec:
         pod_address=spec.pod_address,
         flows=spec.flows,
         releasing=tuple(_release(each) for each in spec.releasing) or None,
+        prepared=tuple(structs.Prepared(each.node_name, str(each.ip)) for each in spec.prepared) or None,
         damped=structs.Damped(from_seconds(spec.damped.until_at), spec.damped.pod_uid) if spec.damped else None,
     )
 

@@ -271,6 +271,13 @@ class Release(Wire):
     node_uid: str = msgspec.field(name="nodeUID")
 
 
+class Prepared(Wire):
+    """``spec.prepared[]``."""
+
+    node_name: str
+    ip: str
+
+
 class Damped(Wire):
     """``spec.damped``."""
 
@@ -280,8 +287,6 @@ class Damped(Wire):
 
 class AttachmentSpec(Wire):
     """AddressAttachment ``spec``."""
-
-    unread = frozenset({"prepared"})
 
     route_ref: Reference
     epoch: int
@@ -295,6 +300,7 @@ class AttachmentSpec(Wire):
     pod_address: str | None = None
     flows: str | None = None
     releasing: tuple[Release, ...] | None = None
+    prepared: tuple[Prepared, ...] | None = None
     damped: Damped | None = None
 
 

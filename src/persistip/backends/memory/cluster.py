@@ -126,10 +126,12 @@ class MemoryCluster:
         match action:
             case CreateAttachment(attachment=attachment):
                 return _done(await self._store.create(_request(attachment, is_new=True)))
-            case ReplaceAttachment(attachment=attachment):
+            case ReplaceAttachment(attachment=attachment, forgotten=forgotten):
                 if not attachment.meta.uid or not attachment.meta.resource_version:
                     raise RejectedError("a replacement needs UID and resourceVersion of what it replaces")
-                return _done(await self._store.update(_request(attachment, is_new=False)))
+                return _done(
+                    await self._forget(await self._store.update(_request(attachment, is_new=False)), forgotten)
+                )
             case DeleteAttachment(name=name, uid=uid, resource_version=version):
                 if not uid or not version:
                     raise RejectedError("a deletion needs UID and resourceVersion of what it deletes")
@@ -146,6 +148,19 @@ class MemoryCluster:
             case _:  # a newer kind of action than this backend knows
                 message = f"{type(action).__name__} is unknown to this cluster"  # type: ignore[unreachable]
                 return Outcome(state=OutcomeState.UNSUPPORTED, message=message)
+
+    async def _forget(self, written: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+        """Take entries out of ``status.nodes`` of what was just written; the object as it stands then."""
+        status = written.get(STATUS) or {}
+        left = [entry for entry in status.get("nodes") or () if entry["nodeName"] not in names]
+        if len(left) == len(status.get("nodes") or ()):
+            return written
+        try:
+            # By update, not by apply: apply takes away its own manager's fields, and these are the agents'.
+            changed = {**written, STATUS: {**status, "nodes": left}}
+            return await self._store.update(changed, subresource=STATUS, manager=self._manager)
+        except BackendError:
+            return written  # an agent came between: with a later replacement, then
 
     async def _report(self, key: ObjectKey, uid: str, resource_version: str, status: dict[str, Any]) -> Outcome:
         metadata = {"name": key.name, "namespace": key.namespace, "uid": uid, "resourceVersion": resource_version}
