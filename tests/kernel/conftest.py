@@ -435,6 +435,10 @@ class Node:
             found.append(nft.read_table(netfilter, "hostile", nft.FAMILY_INET))
         return sorted(found, key=repr)
 
+    def delete_our_table(self) -> None:
+        with self.space, NetlinkSocket(NETLINK_NETFILTER) as netlink:
+            assert nft.commit(netlink, [nft.delete_table(ruleset.TABLE.name, ruleset.TABLE.family)]) is None
+
     def forget_owner(self, guard: GuardEntry) -> None:
         """Delete the owner of a guarded prefix, as a change that was broken off would leave it."""
         owner = elements.owner_element(guard.link.index, guard.hardware_address, guard.prefix)

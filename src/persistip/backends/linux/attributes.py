@@ -4,7 +4,7 @@ How are netlink attributes laid out?
 In: attribute numbers and payload bytes.  Out: the bytes the kernel reads, or a mapping of number to payload.
 The layout is the kernel's (linux/netlink.h): length and number, two bytes each in the machine's byte order, then the
 payload, padded to four bytes. Written by hand because programming a route with a general library costs fifty times
-what the kernel needs (docs: explanation, linux datapath).
+what the kernel needs (docs/explanation/decisions/0003-own-nfnetlink-codec.md).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from persistip.backends.linux import nft
 from persistip.backends.linux.elements import owner_element, prefix_elements, uplink_element
+from persistip.backends.linux.nft import Element
 from persistip.backends.linux.ruleset import (
     EXEMPT,
     GUARDED,
@@ -51,17 +52,17 @@ def ensure_rules(rules: Rules, uplinks: frozenset[int]) -> list[Message]:
 
 
 def _fill(rules: Rules) -> list[Message]:
-    return [
-        *(message for prefix in rules.exempt for message in _add(rules, EXEMPT, prefix)),
-        *(message for prefix in rules.guarded for message in _add(rules, GUARDED, prefix)),
-        *(message for prefix, record in rules.pods.items() for message in _add(rules, PODS, prefix, record)),
-        *(
-            message
-            for prefix, owners in rules.owners.items()
-            for owner in owners
-            for message in _add_owner(rules, prefix, owner)
-        ),
-    ]
+    """All elements known, many to a message: a table made anew is one send, whatever it holds."""
+    elements: dict[str, list[Element]] = {}
+    for name, prefixes in ((EXEMPT, rules.exempt), (GUARDED, rules.guarded)):
+        for prefix in prefixes:
+            elements.setdefault(set_of(name, prefix.version), []).extend(prefix_elements(prefix))
+    for prefix, record in rules.pods.items():
+        elements.setdefault(set_of(PODS, prefix.version), []).extend(prefix_elements(prefix, record))
+    for prefix, owners in rules.owners.items():
+        for owner in owners:
+            elements.setdefault(_owner_set(prefix, owner), []).append(owner_element(*owner, prefix))
+    return [message for name, some in elements.items() for message in nft.add_elements(rules.table, name, some)]
 
 
 def drop_rules(rules: Rules) -> list[Message]:
