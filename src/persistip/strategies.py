@@ -19,11 +19,26 @@ from persistip.model.attachment import AddressAttachment
 from persistip.model.entry import Announcement, NodeScope, NodeState
 from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
 from persistip.model.keys import ObjectKey
+from persistip.model.network import GKENetworkParamSet, Network
 from persistip.model.node import Namespace, Node
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
+from persistip.model.service import Service, ServiceCIDR
 
-ClusterObject = GatewayClass | Gateway | GKEIPRoute | AddressAttachment | Pod | Node | Namespace | ConfigMap
+ClusterObject = (
+    GatewayClass
+    | Gateway
+    | GKEIPRoute
+    | AddressAttachment
+    | Pod
+    | Node
+    | Namespace
+    | ConfigMap
+    | Network
+    | GKENetworkParamSet
+    | Service
+    | ServiceCIDR
+)
 
 
 @attrs.frozen(kw_only=True)

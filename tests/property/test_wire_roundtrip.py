@@ -33,10 +33,12 @@ from persistip.model.gateway import (
     RouteKind,
 )
 from persistip.model.keys import ObjectMeta
+from persistip.model.network import GKENetworkParamSet, Network
 from persistip.model.node import Namespace, Node
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute, LoadBalancing, ParentRef, RouteStatus
 from persistip.model.selector import LabelSelector, Requirement
+from persistip.model.service import Service, ServiceCIDR
 from persistip.strategies import ClusterObject
 from persistip.wire import decode_object, from_model, to_model
 from persistip.wire.times import format_micro_time, format_time, parse_time
@@ -217,7 +219,30 @@ NAMESPACES = st.builds(Namespace, metas(namespaced=False))
 CONFIG_MAPS = st.builds(ConfigMap, metas(namespaced=True), PAIRS.map(lambda pairs: tuple(sorted(pairs.items()))))
 
 
-@given(st.one_of(CLASSES, GATEWAYS, ROUTES, ATTACHMENTS, PODS, NODES, NAMESPACES, CONFIG_MAPS))
+NETWORKS = st.builds(
+    Network,
+    meta=metas(namespaced=False),
+    type=TEXT,
+    parameters_ref=st.none() | st.builds(ParametersRef, TEXT, TEXT, TEXT, TEXT),
+    ready=st.booleans(),
+    message=TEXT,
+)
+PARAM_SETS = st.builds(
+    GKENetworkParamSet,
+    meta=metas(namespaced=False),
+    vpc=TEXT,
+    vpc_subnet=TEXT,
+    pod_ranges=several(TEXT),
+    device_mode=TEXT,
+    ready=st.booleans(),
+    message=TEXT,
+)
+SERVICES = st.builds(Service, meta=metas(namespaced=True), ips=st.lists(IPS, max_size=3, unique=True).map(tuple))
+SERVICE_CIDRS = st.builds(ServiceCIDR, meta=metas(namespaced=False), cidrs=several(PREFIXES))
+ADDED = st.one_of(NETWORKS, PARAM_SETS, SERVICES, SERVICE_CIDRS)
+
+
+@given(st.one_of(ADDED, CLASSES, GATEWAYS, ROUTES, ATTACHMENTS, PODS, NODES, NAMESPACES, CONFIG_MAPS))
 def test_object_written_and_read_is_the_same(obj: ClusterObject) -> None:
     """Plain data and JSON bytes both lead back to the value they were made from."""
     plain = from_model(obj)

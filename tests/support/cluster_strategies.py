@@ -21,10 +21,12 @@ from persistip.model.attachment import (
 )
 from persistip.model.gateway import ConfigMap, From, Gateway, GatewayClass, Listener, ParametersRef
 from persistip.model.keys import ObjectMeta, attachment_name
+from persistip.model.network import GKENetworkParamSet, Network
 from persistip.model.node import Namespace, Node
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute, ParentRef
 from persistip.model.selector import LabelSelector
+from persistip.model.service import Service, ServiceCIDR
 from persistip.strategies import ClusterObject
 
 NAMESPACES = ("tenant", "other")
@@ -182,6 +184,7 @@ def routes(draw: st.DrawFn, namespaces: tuple[str, ...] = NAMESPACES) -> GKEIPRo
         ),
         addresses=tuple(AddressSpec("IPAddress", value) for value in values),
         pod_selector=draw(selectors),
+        network=draw(st.sampled_from(["default", "", "", "blue"])),
         node_selector=draw(st.sampled_from([None, None, None, LabelSelector((("pool", "failover"),))])),
         reaction_mode=draw(st.sampled_from(["ReadyCondition", "ReadyCondition", "Exists"])),
     )
@@ -249,6 +252,44 @@ def _holders() -> list[object]:
 HOLDERS = _holders()
 
 
+def networks() -> st.SearchStrategy[Network | GKENetworkParamSet]:
+    """The network blue in any state, and its parameters."""
+    ref = ParametersRef("networking.gke.io", "GKENetworkParamSet", "params")
+    return st.one_of(
+        st.builds(
+            lambda type_, ready, ref: Network(
+                meta=ObjectMeta(name="blue", uid="blue"), type=type_, ready=ready, parameters_ref=ref
+            ),
+            st.sampled_from(["L3", "L3", "Device", "L2"]),
+            st.booleans(),
+            st.sampled_from([None, ref]),
+        ),
+        st.builds(
+            lambda ready: GKENetworkParamSet(meta=ObjectMeta(name="params", uid="params"), ready=ready), st.booleans()
+        ),
+    )
+
+
+def services() -> st.SearchStrategy[Service | ServiceCIDR]:
+    """Services that take an address, and ranges that hold some."""
+    return st.one_of(
+        st.builds(
+            lambda name, ips, age: Service(
+                meta=ObjectMeta(name=name, namespace="other", uid=f"svc-{name}", created_at=T0 - age), ips=ips
+            ),
+            st.sampled_from(["s1", "s2"]),
+            st.sampled_from(
+                [(), (ip_address("203.0.113.9"),), (ip_address("203.0.113.13"), ip_address("2001:db8::9"))]
+            ),
+            ages,
+        ),
+        st.builds(
+            lambda cidrs: ServiceCIDR(meta=ObjectMeta(name="kubernetes", uid="cidr"), cidrs=cidrs),
+            st.sampled_from([(), (ip_network("203.0.113.12/30"),)]),
+        ),
+    )
+
+
 def objects() -> st.SearchStrategy[ClusterObject]:
     """Any object of such a cluster."""
     return st.one_of(
@@ -265,6 +306,8 @@ def objects() -> st.SearchStrategy[ClusterObject]:
         routes(),
         attachments(),
         attachments(),
+        networks(),
+        services(),
     )
 
 

@@ -322,16 +322,16 @@ def test_object_that_rests_on_a_fault_is_not_judged() -> None:
 def test_other_kinds_are_ignored_with_one_line() -> None:
     """What nothing is decided by is counted in one line, Istio's Gateway and kinds unknown to us included."""
     others = [
-        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {nonsense: 1}\n",
-        "apiVersion: v1\nkind: Service\nmetadata: {name: b}\n",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nspec: {nonsense: 1}\n",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: b}\n",
         "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: c}\n",
         "apiVersion: example.com/v1\nkind: HTTPRoute\nmetadata: {name: d}\n",
-        "apiVersion: networking.gke.io/v1\nkind: Network\nmetadata: {name: e}\n",
+        "apiVersion: networking.gke.io/v1\nkind: NetworkInterface\nmetadata: {name: e}\n",
     ]
     said = plan(documents=(*CLUSTER, *others))
     assert said.err == (
         "persistip: ignored, since nothing is decided by them: "
-        "1 Gateway.networking.istio.io, 1 HTTPRoute, 1 Network, 2 Service\n"
+        "1 Gateway.networking.istio.io, 1 HTTPRoute, 1 NetworkInterface, 2 Secret\n"
     )
     assert said.out == plan().out
 

@@ -115,6 +115,16 @@ def test_class_that_nothing_acts_on_drains_what_was_attached() -> None:
     assert world.route().status.pods == ()
 
 
+def test_pod_on_another_node_is_no_candidate() -> None:
+    """Only nodes that are prepared can take the addresses over without the cloud."""
+    world = fast_world()
+    world.put(pod("newer", "b", age=-5.0), fast_route())
+    choice = plan_route(world.view()).choice
+    assert choice.pod is not None
+    assert choice.pod.meta.name == "x"
+    assert choice.refused == (("is on Node b, which spec.nodeSelector does not select", 1),)
+
+
 def test_load_balancing_is_refused_on_fast_classes() -> None:
     """Each field is for its own class."""
     world = fast_world()

@@ -13,9 +13,12 @@ from collections.abc import Mapping
 import attrs
 
 from persistip.decide.admission import admitting_listeners, listener_refusal, matching_listeners
+from persistip.decide.claims import held_prefixes
 from persistip.decide.fields import annotation_faults, class_faults, node_fault, selector_faults, value_faults
+from persistip.decide.networks import network_fault, why_network_unserved
 from persistip.decide.parameters import is_ours, why_unserved
 from persistip.decide.pool import Pool, range_conflict, resolve_pool
+from persistip.decide.services import service_faults
 from persistip.decide.verdict import Claim, Fault, Verdict, in_order
 from persistip.model.address import Malformed, Prefix, is_overlapping, never_usable, parse_prefix, show
 from persistip.model.attachment import Reference
@@ -40,15 +43,19 @@ def find_verdict(facts: RouteFacts, ranges: ClusterRanges, modes: Mapping[str, A
         faults += class_faults(route, behaviour)
     if fault := node_fault(facts.selected_nodes, min(MAX_NODES, policy.node_cap)):
         faults.append(fault)
+    if fault := network_fault(facts):
+        faults.append(fault)
     claims, address_faults = _resolve_addresses(route, granting, ranges)
     faults += address_faults
+    service_faults_, service_remarks = service_faults(facts, claims, held_prefixes(facts))
+    faults += service_faults_
     return Verdict(
         is_ours=True,
         faults=in_order(faults),
-        remarks=tuple(failing) if granting else (),
+        remarks=(*(failing if granting else ()), *service_remarks),
         claims=claims,
         behaviour=behaviour,
-        unserved=why_unserved(behaviour) if behaviour is not None else "",
+        unserved=(why_unserved(behaviour) if behaviour is not None else "") or why_network_unserved(route.network_name),
     )
 
 

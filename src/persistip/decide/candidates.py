@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import attrs
 
 from persistip.decide.fields import REACTION_MODE
+from persistip.decide.networks import network_refusal
 from persistip.model.attachment import AddressAttachment, Holder
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
@@ -60,7 +61,9 @@ def pod_refusal(pod: Pod, view: RouteView, mode: Admits) -> str | None:
         return "is terminating"
     if pod.host_network:
         return "uses the host network"
-    return mode.refusal(pod) or _node_refusal(pod, view)
+    assert view.facts is not None  # noqa: S101 - who asks has a route
+    why = network_refusal(pod, view.facts.route.network_name)
+    return why or mode.refusal(pod) or _node_refusal(pod, view)
 
 
 def _node_refusal(pod: Pod, view: RouteView) -> str | None:
@@ -73,6 +76,9 @@ def _node_refusal(pod: Pod, view: RouteView) -> str | None:
         return f"is on Node {name}, which is out of service"
     if name in view.suspects:
         return f"is on Node {name}, which is suspected dead"
+    selector = view.facts.route.node_selector if view.facts is not None else None
+    if selector is not None and not selector.matches(view.nodes[name].meta.labels):
+        return f"is on Node {name}, which spec.nodeSelector does not select"
     return None
 
 

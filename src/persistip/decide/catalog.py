@@ -17,9 +17,11 @@ from persistip.model.address import well_formed
 from persistip.model.attachment import AddressAttachment
 from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
 from persistip.model.keys import Kind, ObjectKey, attachment_key
+from persistip.model.network import GKENetworkParamSet, Network
 from persistip.model.node import Namespace, Node
 from persistip.model.pod import Pod
-from persistip.model.route import GKEIPRoute
+from persistip.model.route import DEFAULT_NETWORK, GKEIPRoute
+from persistip.model.service import Service, ServiceCIDR
 from persistip.model.views import (
     Admits,
     Changes,
@@ -27,6 +29,7 @@ from persistip.model.views import (
     ClusterRanges,
     GatewayFacts,
     GatewayView,
+    NetworkFacts,
     ParentFacts,
     Policy,
     RouteFacts,
@@ -101,7 +104,7 @@ class Catalog:
             self.objects[key] = found
             self._reach.index(key, found, present=True)
             touched |= self._reach.touched_by(key, found)
-        before, after = (ranges_of(each) if isinstance(each, Node) else frozenset() for each in (old, found))
+        before, after = (ranges_of(each) for each in (old, found))
         if before != after:
             self._ranges = None
             touched |= self._reach.touched_by_ranges(before ^ after)
@@ -176,13 +179,16 @@ class Catalog:
 
     @property
     def ranges(self) -> ClusterRanges:
-        """The nodes' IPs and Pod ranges, of all nodes."""
+        """The nodes' IPs and Pod ranges, of all nodes, and the Service ranges."""
         if self._ranges is None:
-            found = (self.objects[key] for key in sorted(self._reach.of_kind.get(Kind.NODE, set())))
+            kinds = (self._reach.of_kind.get(kind, set()) for kind in (Kind.NODE, Kind.SERVICE_CIDR))
+            found = [self.objects[key] for keys in kinds for key in sorted(keys)]
             nodes = [node for node in found if isinstance(node, Node)]
+            services = (cidr for each in found if isinstance(each, ServiceCIDR) for cidr in each.cidrs)
             self._ranges = ClusterRanges(
                 node_ips={ip: node.meta.name for node in nodes for ip in node.ips},
                 pod_cidrs=tuple(dict.fromkeys(cidr for node in nodes for cidr in node.pod_cidrs)),
+                service_cidrs=tuple(dict.fromkeys((*self.policy.service_cidrs, *services))),
             )
         return self._ranges
 
@@ -200,7 +206,25 @@ class Catalog:
             ),
             attachment=self._attachment_of(key),
             selected_nodes=self._reach.selections.count(key),
+            network=self._network_facts(route.network_name),
+            services=self._services(route),
         )
+
+    def _network_facts(self, name: str) -> NetworkFacts:
+        if name == DEFAULT_NETWORK:
+            return NetworkFacts()
+        network = self.objects.get(ObjectKey(Kind.NETWORK, "", name))
+        if not isinstance(network, Network):
+            return NetworkFacts()
+        ref = network.parameters_ref
+        found = self.objects.get(ObjectKey(Kind.PARAM_SET, "", ref.name)) if ref is not None else None
+        parameters = found if isinstance(found, GKENetworkParamSet) else None
+        return NetworkFacts(network=network, parameters=parameters)
+
+    def _services(self, route: GKEIPRoute) -> tuple[Service, ...]:
+        keys = self._reach.services.overlapping_any(well_formed(route.addresses)) if self._reach.services else ()
+        found = (self.objects[key] for key in sorted(keys))
+        return tuple(each for each in found if isinstance(each, Service))
 
     def _gateway_facts(self, key: ObjectKey) -> GatewayFacts | None:
         gateway = self.objects.get(key)

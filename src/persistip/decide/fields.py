@@ -13,7 +13,7 @@ from persistip.decide.verdict import Fault
 from persistip.model.conditions import Reason
 from persistip.model.gateway import ClassBehaviour, Mode
 from persistip.model.keys import DOMAIN
-from persistip.model.route import DEFAULT_NETWORK, GKEIPRoute, ReactionModeName
+from persistip.model.route import GKEIPRoute, ReactionModeName
 from persistip.model.selector import LabelSelector
 from persistip.model.views import Admits
 
@@ -62,9 +62,6 @@ def value_faults(route: GKEIPRoute) -> Iterator[Fault]:
     if len(route.parent_refs) > MAX_PARENTS:
         said = f"has {len(route.parent_refs)} entries, at most {MAX_PARENTS} are allowed"
         yield _unsupported("spec.parentRefs", said)
-    if route.network_name != DEFAULT_NETWORK:
-        said = f"{route.network!r}: only the default network is supported by this version; leave it out"
-        yield Fault(reason=Reason.UNSUPPORTED_NETWORK, path="spec.network", message=said)
     if route.load_balancing is not None and not route.load_balancing.health_check_name:
         said = "is empty; name the regional health check that decides which Pods get traffic"
         yield _unsupported("spec.loadBalancing.healthCheckName", said)

@@ -17,6 +17,7 @@ from persistip.decide.acceptance import find_verdict
 from persistip.decide.claims import held_prefixes, resolve_claims
 from persistip.decide.handover import Wanted, drained_spec, first_spec, is_leaving, next_spec, select_forgotten
 from persistip.decide.holder import Choice, select_holder, to_holder
+from persistip.decide.networks import seen_on_network
 from persistip.decide.report import route_events, route_status
 from persistip.decide.verdict import Claim, Verdict
 from persistip.model.actions import ClusterAction, CreateAttachment, DeleteAttachment, ReplaceAttachment, ReportRoute
@@ -46,6 +47,7 @@ class RoutePlan:
 
 def plan_route(view: RouteView) -> RoutePlan:
     """Decide; the same view gives the same plan."""
+    view = seen_on_network(view)
     if view.unreadable is not None:
         return RoutePlan()  # neither present nor gone: nothing is built on it, and nothing withdrawn
     if view.facts is None:

@@ -132,7 +132,10 @@ def range_conflict(prefix: Prefix, ranges: ClusterRanges) -> str | None:
     if node := _node_inside(prefix, ranges.node_ips):
         return f"{show(prefix)} {'is' if is_single(prefix) else 'contains'} the IP of Node {node}"
     cidr = next((cidr for cidr in ranges.pod_cidrs if is_overlapping(prefix, cidr)), None)
-    return None if cidr is None else f"{show(prefix)} overlaps the Pod range {cidr}"
+    if cidr is not None:
+        return f"{show(prefix)} overlaps the Pod range {cidr}"
+    cidr = next((cidr for cidr in ranges.service_cidrs if is_overlapping(prefix, cidr)), None)
+    return None if cidr is None else f"{show(prefix)} overlaps the Service range {cidr}"
 
 
 def _node_inside(prefix: Prefix, node_ips: Mapping[IPAddress, str]) -> str | None:

@@ -39,6 +39,9 @@ class PrefixIndex(Generic[K]):
             if not level:
                 del self._by_length[prefix.version, prefix.prefixlen]
 
+    def __bool__(self) -> bool:
+        return bool(self._by_length)
+
     def overlapping(self, prefix: Prefix) -> set[K]:
         """The keys at prefixes equal to, around or inside *prefix*."""
         found: set[K] = set()

@@ -26,9 +26,11 @@ from persistip.model.attachment import AddressAttachment
 from persistip.model.conditions import ConditionType, find_condition
 from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
 from persistip.model.keys import Kind, ObjectKey, attachment_key
+from persistip.model.network import Network
 from persistip.model.node import Node
 from persistip.model.pod import Pod
 from persistip.model.route import GATEWAY_GROUP, GKEIPRoute
+from persistip.model.service import Service, ServiceCIDR
 from persistip.model.views import RouteFacts
 
 
@@ -47,7 +49,9 @@ class Reach:
         self.claims: PrefixIndex[ObjectKey] = PrefixIndex()
         self.attached: PrefixIndex[ObjectKey] = PrefixIndex()
         self.pools: PrefixIndex[ObjectKey] = PrefixIndex()
+        self.services: PrefixIndex[ObjectKey] = PrefixIndex()
         self.of_kind: dict[str, set[ObjectKey]] = defaultdict(set)
+        self.routes_on: dict[str, set[ObjectKey]] = defaultdict(set)
         self.routes_in: dict[str, set[ObjectKey]] = defaultdict(set)
         self.routes_of_gateway: dict[ObjectKey, set[ObjectKey]] = defaultdict(set)
         self.gateways_of_class: dict[str, set[ObjectKey]] = defaultdict(set)
@@ -88,6 +92,7 @@ class Reach:
         match found:
             case GKEIPRoute():
                 yield self.routes_in, found.meta.namespace
+                yield self.routes_on, found.network_name
                 yield from ((self.routes_of_gateway, gateway) for gateway in parents(found))
             case AddressAttachment():
                 yield self.attachments_of, found.route_key
@@ -109,6 +114,8 @@ class Reach:
                 yield from ((self.attached, prefix) for prefix in found.spec.claimed_prefixes)
             case Gateway():
                 yield from ((self.pools, prefix) for prefix in well_formed(found.addresses))
+            case Service():
+                yield from ((self.services, ip_network(ip)) for ip in found.ips)
             case _:
                 return
 
@@ -121,6 +128,8 @@ class Reach:
                 return self._with_rivals(self.selections.routes_of(found)) | self.resting_on(key)
             case GKEIPRoute():
                 return {*parents(found)} | self._with_rivals({key} | self.claims.overlapping_any(_claims_of(found)))
+            case Service():
+                return self._with_rivals(self.claims.overlapping_any(ip_network(ip) for ip in found.ips))
             case AddressAttachment():
                 overlapping = self.claims.overlapping_any(set(found.spec.claimed_prefixes))
                 return self._with_rivals(overlapping | {found.route_key})
@@ -148,6 +157,14 @@ class Reach:
                 return self._on_node(key.name)
             case Kind.POD:  # also when a selector no longer matches it
                 return self._routes_of(self.attachments_naming.get(key, set()))
+            case Kind.NETWORK:
+                return self._with_rivals(self.routes_on.get(key.name, set()))
+            case Kind.PARAM_SET:
+                found = (self.objects[network] for network in self.of_kind.get(Kind.NETWORK, set()))
+                names = [each.meta.name for each in found if isinstance(each, Network) and each.names(key)]
+                return self._with_rivals(set[ObjectKey]().union(*(self.routes_on.get(name, set()) for name in names)))
+            case Kind.SERVICE | Kind.SERVICE_CIDR:  # judged by their addresses
+                return set()
             case Kind.ROUTE:
                 return {key}
             case _:  # an attachment, which is named for its route
@@ -221,6 +238,7 @@ def foundations(facts: RouteFacts | None, attachment: AddressAttachment | None) 
             ref = gateway.gateway_class.parameters_ref if gateway.gateway_class is not None else None
             if ref is not None:
                 keys.add(ObjectKey(Kind.CONFIG_MAP, ref.namespace, ref.name))
+        keys.add(ObjectKey(Kind.NETWORK, "", facts.route.network_name))
     if attachment is not None:
         keys |= pods_of(attachment)
         keys |= {ObjectKey(Kind.NODE, "", name) for name in nodes_of(attachment)}
@@ -249,6 +267,12 @@ def pods_of(attachment: AddressAttachment) -> set[ObjectKey]:
     return {ObjectKey(Kind.POD, spec.route.namespace, name) for name in names}
 
 
-def ranges_of(node: Node) -> frozenset[Prefix]:
-    """A node's IPs and Pod ranges."""
-    return frozenset(node.pod_cidrs) | {ip_network(ip) for ip in node.ips}
+def ranges_of(found: object) -> frozenset[Prefix]:
+    """A node's IPs and Pod ranges, or Service ranges."""
+    match found:
+        case Node():
+            return frozenset(found.pod_cidrs) | {ip_network(ip) for ip in found.ips}
+        case ServiceCIDR():
+            return frozenset(found.cidrs)
+        case _:
+            return frozenset()

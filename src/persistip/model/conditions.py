@@ -48,6 +48,8 @@ class Reason(StrEnum):
     UNSUPPORTED_ADDRESS = "UnsupportedAddress"
     ADDRESS_NOT_IN_POOL = "AddressNotInPool"
     ADDRESS_CONFLICT = "AddressConflict"
+    UNKNOWN_NETWORK = "UnknownNetwork"
+    PENDING_NETWORK = "PendingNetwork"
     UNSUPPORTED_NETWORK = "UnsupportedNetwork"
     UNSUPPORTED_VALUE = "UnsupportedValue"
     TOO_MANY_NODES = "TooManyNodes"

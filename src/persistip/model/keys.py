@@ -28,6 +28,10 @@ class Kind(StrEnum):
     NODE = "Node"
     NAMESPACE = "Namespace"
     CONFIG_MAP = "ConfigMap"
+    NETWORK = "Network"
+    PARAM_SET = "GKENetworkParamSet"
+    SERVICE = "Service"
+    SERVICE_CIDR = "ServiceCIDR"
 
 
 @attrs.frozen(order=True)

@@ -17,9 +17,11 @@ from persistip.model.attachment import AddressAttachment
 from persistip.model.entry import Entry, NodeState
 from persistip.model.gateway import DEFAULT_CONTROLLER, ConfigMap, Gateway, GatewayClass
 from persistip.model.keys import ObjectKey
+from persistip.model.network import GKENetworkParamSet, Network
 from persistip.model.node import Namespace, Node
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute, ParentRef
+from persistip.model.service import Service
 
 
 class Admits(Protocol):
@@ -43,6 +45,8 @@ class Policy:
     """Report parents that do not exist; off beside another controller for the same kinds."""
     damping_seconds: float = 10.0
     """Readiness that a Pod must show before it takes back what it lost for want of readiness."""
+    service_cidrs: tuple[Prefix, ...] = ()
+    """Service ranges of a cluster that has no ServiceCIDR objects."""
     node_cap: int = 64
     """Nodes that the cloud can prepare for one fast route; never more than 64 are."""
 
@@ -65,22 +69,37 @@ class ParentFacts:
 
 
 @attrs.frozen(kw_only=True)
+class NetworkFacts:
+    """A secondary network with its parameters; both None for the default network."""
+
+    network: Network | None = None
+    parameters: GKENetworkParamSet | None = None
+
+
+@attrs.frozen(kw_only=True)
 class RouteFacts:
-    """A route and all that its acceptance rests on, but for other routes; ``selected_nodes`` by its nodeSelector."""
+    """
+    A route and all that its acceptance rests on, but for other routes.
+
+    ``selected_nodes``: how many its nodeSelector selects. ``services``: those with an IP that it claims.
+    """
 
     route: GKEIPRoute
     namespace: Namespace | None = None
     parents: tuple[ParentFacts, ...] = ()
     attachment: AddressAttachment | None = None
     selected_nodes: int = 0
+    network: NetworkFacts = NetworkFacts()
+    services: tuple[Service, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
 class ClusterRanges:
-    """What no address may overlap: the nodes' own IPs, with the node's name, and the Pod ranges."""
+    """What no address may overlap: the nodes' own IPs, with the node's name, Pod ranges and Service ranges."""
 
     node_ips: Mapping[IPAddress, str] = attrs.field(factory=dict)
     pod_cidrs: tuple[Prefix, ...] = ()
+    service_cidrs: tuple[Prefix, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -43,6 +43,7 @@ from persistip.model.gateway import (
     RouteKind,
 )
 from persistip.model.keys import Kind, ObjectKey, ObjectMeta
+from persistip.model.network import GKENetworkParamSet, Network, NetworkType
 from persistip.model.node import OUT_OF_SERVICE_TAINT, Namespace, Node
 from persistip.model.pod import Pod
 from persistip.model.route import (
@@ -55,6 +56,7 @@ from persistip.model.route import (
     RouteStatus,
 )
 from persistip.model.selector import LabelSelector, Requirement
+from persistip.model.service import Service, ServiceCIDR
 from persistip.strategies import ClusterObject
 from persistip.wire import structs
 from persistip.wire.times import to_seconds
@@ -190,12 +192,15 @@ def _kinds(wires: Iterable[structs.RouteKind] | None) -> tuple[RouteKind, ...]:
     return tuple(RouteKind(GATEWAY_GROUP if wire.group is None else wire.group, wire.kind) for wire in wires or ())
 
 
+def _parameters_ref(wire: structs.ParametersRef | None) -> ParametersRef | None:
+    return ParametersRef(wire.group, wire.kind, wire.name, wire.namespace or "") if wire is not None else None
+
+
 def _gateway_class(wire: structs.GatewayClassObject) -> GatewayClass:
-    ref = wire.spec.parameters_ref
     return GatewayClass(
         meta=_meta(wire.metadata),
         controller_name=wire.spec.controller_name,
-        parameters_ref=ParametersRef(ref.group, ref.kind, ref.name, ref.namespace or "") if ref else None,
+        parameters_ref=_parameters_ref(wire.spec.parameters_ref),
         conditions=_conditions(wire.status.conditions) if wire.status else (),
     )
 
@@ -408,6 +413,54 @@ def _config_map(wire: structs.ConfigMapObject) -> ConfigMap:
     return ConfigMap(_meta(wire.metadata), tuple(sorted((wire.data or {}).items())))
 
 
+def _network(wire: structs.NetworkObject) -> Network:
+    ready, message = _readiness(wire.status.conditions if wire.status else None)
+    return Network(
+        meta=_meta(wire.metadata),
+        type=NetworkType.L3 if wire.spec.type is None else wire.spec.type,
+        parameters_ref=_parameters_ref(wire.spec.parameters_ref),
+        ready=ready,
+        message=message,
+    )
+
+
+def _param_set(wire: structs.ParamSetObject) -> GKENetworkParamSet:
+    spec = wire.spec or structs.ParamSetSpec()
+    ready, message = _readiness(wire.status.conditions if wire.status else None)
+    return GKENetworkParamSet(
+        meta=_meta(wire.metadata),
+        vpc=spec.vpc or "",
+        vpc_subnet=spec.vpc_subnet or "",
+        pod_ranges=(spec.pod_ranges.range_names or ()) if spec.pod_ranges else (),
+        device_mode=spec.device_mode or "",
+        ready=ready,
+        message=message,
+    )
+
+
+def _readiness(conditions: Iterable[structs.Condition] | None) -> tuple[bool, str]:
+    """Whether the condition Ready is True, and what it says: the reason, and the message where there is one."""
+    found = next((each for each in conditions or () if each.type == "Ready"), None)
+    if found is None:
+        return False, ""
+    return found.status == Status.TRUE, ": ".join(part for part in (found.reason, found.message) if part)
+
+
+def _service(wire: structs.ServiceObject) -> Service:
+    external = (wire.spec.external_ips if wire.spec else None) or ()
+    balancer = wire.status.load_balancer if wire.status else None
+    given = tuple(each.ip for each in (balancer.ingress if balancer else None) or () if each.ip)
+    ips = [_ip(text, f"spec.externalIPs[{index}]") for index, text in enumerate(external)]
+    ips += [_ip(text, f"status.loadBalancer.ingress[{index}].ip") for index, text in enumerate(given)]
+    return Service(meta=_meta(wire.metadata), ips=tuple(dict.fromkeys(ips)))
+
+
+def _service_cidr(wire: structs.ServiceCIDRObject) -> ServiceCIDR:
+    cidrs = (wire.spec.cidrs if wire.spec else None) or ()
+    prefixes = tuple(_prefix(text, f"spec.cidrs[{index}]") for index, text in enumerate(cidrs))
+    return ServiceCIDR(meta=_meta(wire.metadata), cidrs=prefixes)
+
+
 _CODECS: dict[str, tuple[type[structs.Wire], Callable[[Any], ClusterObject]]] = {
     Kind.GATEWAY_CLASS: (structs.GatewayClassObject, _gateway_class),
     Kind.GATEWAY: (structs.GatewayObject, _gateway),
@@ -417,6 +470,10 @@ _CODECS: dict[str, tuple[type[structs.Wire], Callable[[Any], ClusterObject]]] = 
     Kind.NODE: (structs.NodeObject, _node),
     Kind.NAMESPACE: (structs.NamespaceObject, _namespace),
     Kind.CONFIG_MAP: (structs.ConfigMapObject, _config_map),
+    Kind.NETWORK: (structs.NetworkObject, _network),
+    Kind.PARAM_SET: (structs.ParamSetObject, _param_set),
+    Kind.SERVICE: (structs.ServiceObject, _service),
+    Kind.SERVICE_CIDR: (structs.ServiceCIDRObject, _service_cidr),
 }
 
 

@@ -15,12 +15,14 @@ import msgspec
 from persistip.model.address import AddressSpec
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, NodeReport, Reference, Release
 from persistip.model.conditions import Condition, Status
-from persistip.model.gateway import ConfigMap, Gateway, GatewayClass, GatewayStatus, Listener, RouteKind
+from persistip.model.gateway import ConfigMap, Gateway, GatewayClass, GatewayStatus, Listener, ParametersRef, RouteKind
 from persistip.model.keys import Kind, ObjectMeta
+from persistip.model.network import GKENetworkParamSet, Network
 from persistip.model.node import OUT_OF_SERVICE_TAINT, Namespace, Node
 from persistip.model.pod import Pod
 from persistip.model.route import GATEWAY_GROUP, GKEIPRoute, ParentRef, RouteStatus
 from persistip.model.selector import LabelSelector
+from persistip.model.service import Service, ServiceCIDR
 from persistip.strategies import ClusterObject
 from persistip.wire import structs
 from persistip.wire.kinds import RESOURCES
@@ -113,13 +115,16 @@ def _kinds(kinds: Iterable[RouteKind]) -> tuple[structs.RouteKind, ...]:
     return tuple(structs.RouteKind(kind=each.kind, group=each.group) for each in kinds)
 
 
+def _parameters_ref(ref: ParametersRef | None) -> structs.ParametersRef | None:
+    return structs.ParametersRef(ref.group, ref.kind, ref.name, ref.namespace or None) if ref is not None else None
+
+
 def _gateway_class(obj: GatewayClass) -> structs.GatewayClassObject:
-    ref = obj.parameters_ref
     return structs.GatewayClassObject(
         _meta(obj.meta),
         structs.GatewayClassSpec(
             obj.controller_name,
-            structs.ParametersRef(ref.group, ref.kind, ref.name, ref.namespace or None) if ref else None,
+            _parameters_ref(obj.parameters_ref),
         ),
         structs.ConditionsStatus(_conditions(obj.conditions)) if obj.conditions else None,
     )
@@ -309,6 +314,42 @@ def _config_map(obj: ConfigMap) -> structs.ConfigMapObject:
     return structs.ConfigMapObject(_meta(obj.meta), dict(obj.data) or None)
 
 
+def _network(obj: Network) -> structs.NetworkObject:
+    return structs.NetworkObject(
+        _meta(obj.meta),
+        structs.NetworkSpec(type=obj.type, parameters_ref=_parameters_ref(obj.parameters_ref)),
+        structs.ConditionsStatus(_readiness(obj.ready, obj.message)),
+    )
+
+
+def _param_set(obj: GKENetworkParamSet) -> structs.ParamSetObject:
+    return structs.ParamSetObject(
+        _meta(obj.meta),
+        structs.ParamSetSpec(
+            vpc=obj.vpc or None,
+            vpc_subnet=obj.vpc_subnet or None,
+            pod_ranges=structs.PodRanges(obj.pod_ranges) if obj.pod_ranges else None,
+            device_mode=obj.device_mode or None,
+        ),
+        structs.ParamSetStatus(_readiness(obj.ready, obj.message)),
+    )
+
+
+def _readiness(ready: bool, message: str) -> tuple[structs.Condition, ...]:
+    """The reason and the message in one."""
+    return (structs.Condition("Ready", Status.TRUE if ready else Status.FALSE, reason=message or None),)
+
+
+def _service(obj: Service) -> structs.ServiceObject:
+    ips = tuple(str(ip) for ip in obj.ips)
+    return structs.ServiceObject(_meta(obj.meta), structs.ServiceSpec(ips or None))
+
+
+def _service_cidr(obj: ServiceCIDR) -> structs.ServiceCIDRObject:
+    cidrs = tuple(str(each) for each in obj.cidrs)
+    return structs.ServiceCIDRObject(_meta(obj.meta), structs.ServiceCIDRSpec(cidrs or None))
+
+
 _ENCODERS: dict[Kind, Callable[[Any], structs.Wire]] = {
     Kind.GATEWAY_CLASS: _gateway_class,
     Kind.GATEWAY: _gateway,
@@ -318,4 +359,8 @@ _ENCODERS: dict[Kind, Callable[[Any], structs.Wire]] = {
     Kind.NODE: _node,
     Kind.NAMESPACE: _namespace,
     Kind.CONFIG_MAP: _config_map,
+    Kind.NETWORK: _network,
+    Kind.PARAM_SET: _param_set,
+    Kind.SERVICE: _service,
+    Kind.SERVICE_CIDR: _service_cidr,
 }

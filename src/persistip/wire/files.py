@@ -36,7 +36,10 @@ _STRUCTS: dict[str, type[structs.Wire]] = {
     "Node": structs.NodeObject,
     "Namespace": structs.NamespaceObject,
     "ConfigMap": structs.ConfigMapObject,
+    "Network": structs.NetworkObject,
+    "GKENetworkParamSet": structs.ParamSetObject,
     "Service": structs.ServiceObject,
+    "ServiceCIDR": structs.ServiceCIDRObject,
     "StatefulSet": structs.StatefulSetObject,
     "Deployment": structs.DeploymentObject,
 }
@@ -76,7 +79,7 @@ class Manifest:
     One object of a file.
 
     ``body`` is what to hand to an API server, its namespace filled in; ``model`` is None for kinds that decisions do
-    not look at (StatefulSet, Deployment, Service).
+    not look at (StatefulSet, Deployment).
     """
 
     kind: str

@@ -437,6 +437,123 @@ class ConfigMapObject(Wire):
     data: dict[str, str] | None = None
 
 
+class NetworkSpec(Wire):
+    """Network ``spec``."""
+
+    unread = frozenset(
+        {
+            "IPAMMode",
+            "IPAMMode6",
+            "dnsConfig",
+            "externalDHCP4",
+            "gateway4",
+            "l2NetworkConfig",
+            "networkLifecycle",
+            "nodeInterfaceMatcher",
+            "provider",
+            "routes",
+        }
+    )
+    required = frozenset({"type"})
+
+    type: str | None = None
+    parameters_ref: ParametersRef | None = None
+
+
+class NetworkObject(Wire):
+    """Network."""
+
+    metadata: Meta
+    spec: NetworkSpec
+    status: ConditionsStatus | None = None
+
+
+class PodRanges(Wire):
+    """``spec.podIPv4Ranges``."""
+
+    range_names: tuple[str, ...] | None = None
+
+
+class ParamSetSpec(Wire):
+    """GKENetworkParamSet ``spec``."""
+
+    unread = frozenset({"networkAttachment"})
+
+    vpc: str | None = None
+    vpc_subnet: str | None = None
+    pod_ranges: PodRanges | None = msgspec.field(default=None, name="podIPv4Ranges")
+    device_mode: str | None = None
+
+
+class ParamSetStatus(Wire):
+    """GKENetworkParamSet ``status``."""
+
+    unread = frozenset({"networkName", "podCIDRs"})
+
+    conditions: tuple[Condition, ...] | None = None
+
+
+class ParamSetObject(Wire):
+    """GKENetworkParamSet."""
+
+    metadata: Meta
+    spec: ParamSetSpec | None = None
+    status: ParamSetStatus | None = None
+
+
+class ServiceSpec(Wire):
+    """Service ``spec``."""
+
+    is_open = True
+
+    external_ips: tuple[str, ...] | None = msgspec.field(default=None, name="externalIPs")
+
+
+class Ingress(Wire):
+    """``status.loadBalancer.ingress[]``."""
+
+    unread = frozenset({"hostname", "ipMode", "ports"})
+
+    ip: str | None = None
+
+
+class LoadBalancer(Wire):
+    """``status.loadBalancer``."""
+
+    ingress: tuple[Ingress, ...] | None = None
+
+
+class ServiceStatus(Wire):
+    """Service ``status``."""
+
+    is_open = True
+
+    load_balancer: LoadBalancer | None = None
+
+
+class ServiceObject(Wire):
+    """Service."""
+
+    metadata: Meta
+    spec: ServiceSpec | None = None
+    status: ServiceStatus | None = None
+
+
+class ServiceCIDRSpec(Wire):
+    """ServiceCIDR ``spec``."""
+
+    cidrs: tuple[str, ...] | None = None
+
+
+class ServiceCIDRObject(Wire):
+    """ServiceCIDR."""
+
+    unread = frozenset({"status"})
+
+    metadata: Meta
+    spec: ServiceCIDRSpec | None = None
+
+
 # ---------------------------------------------------------------- what only files hold
 class TemplateMeta(Wire):
     """``metadata`` of a Pod template, which needs no name."""
@@ -501,12 +618,3 @@ class DeploymentObject(Wire):
 
     metadata: Meta
     spec: DeploymentSpec
-
-
-class ServiceObject(Wire):
-    """Service: kept as it is."""
-
-    unread = frozenset({"status"})
-
-    metadata: Meta
-    spec: dict[str, Any]
