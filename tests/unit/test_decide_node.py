@@ -120,6 +120,17 @@ def test_holder_pins_before_it_programs(kernel: Kernel) -> None:
     )
 
 
+def test_link_without_hardware_addresses_is_served() -> None:
+    """On such a link nobody else can be, so the link is all that is pinned."""
+    kernel = Kernel()
+    kernel.attach("10.0.1.1", "tun0", "", index=11)
+    want = attachment()
+    for _ in range(3):
+        kernel.apply(kernel.look(want).actions)
+    assert prefixes_of(kernel, RouteEntry) == {ADDRESS}
+    assert [report.report.state for report in kernel.look(want).reports] == ["Programmed"]
+
+
 def test_holder_announces_and_confirms_only_what_was_read_back(kernel: Kernel) -> None:
     """Neither an announcement nor a confirmation goes out while one entry is missing."""
     want = attachment()

@@ -95,7 +95,9 @@ def _find_pin(attachment: AddressAttachment, holder: Holder, former: Pin | None,
     if len(ips) < len(families):
         said = f"Pod {holder.pod_name} has no IP of every family of its addresses"
         return Trouble(reason=Reason.AWAITING_POD_IP, message=said)
-    answers = [link for ip in ips if (link := state.pod_links.get(ip)) is not None and link.hardware_address]
+    answers = [
+        link for ip in ips if (link := state.pod_links.get(ip)) is not None and link.hardware_address is not None
+    ]
     if pinned is not None and (other := next((link for link in answers if not _is_at(pinned, link)), None)):
         said = (
             f"{other.link.name} ({other.hardware_address}) answers for the IP of Pod {holder.pod_name}, "
@@ -110,7 +112,7 @@ def _find_pin(attachment: AddressAttachment, holder: Holder, former: Pin | None,
         if link is None:
             said = f"no route of the node leads to a Pod's link for {ip} of Pod {holder.pod_name}"
             return Trouble(reason=Reason.POD_LINK_NOT_FOUND, message=said, is_brief=True)
-        if not link.hardware_address and (pinned is None or pinned.link != link.link):
+        if link.hardware_address is None and (pinned is None or pinned.link != link.link):
             said = f"Pod {holder.pod_name} does not answer for {ip} on {link.link.name}"
             return Trouble(reason=Reason.POD_LINK_NOT_FOUND, message=said, is_brief=True)
     return pinned or Pin(

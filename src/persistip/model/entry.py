@@ -64,7 +64,11 @@ Entry = RouteEntry | GuardEntry | ExemptEntry | ProxyEntry
 
 @attrs.frozen(kw_only=True)
 class PodLink:
-    """Where the node's kernel would send a packet for a Pod's IP; no hardware address: nobody answered yet."""
+    """
+    Where the node's kernel would send a packet for a Pod's IP.
+
+    ``hardware_address`` None: nobody answered yet. Empty: the link has none (tun and the like), and tells the Pod alone.
+    """
 
     ip: IPAddress
     link: LinkRef
