@@ -82,6 +82,7 @@ class Reason(StrEnum):
     NAME_CONFLICT = "NameConflict"
     # what Events say
     MOVED = "Moved"
+    CONFLICT_WON = "ConflictWon"
     REFUSED = "Refused"
     RELEASED = "Released"
 

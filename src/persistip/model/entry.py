@@ -67,7 +67,7 @@ class PodLink:
     """
     Where the node's kernel would send a packet for a Pod's IP.
 
-    ``hardware_address`` None: nobody answered yet. Empty: the link has none (tun and the like), and tells the Pod alone.
+    ``hardware_address`` None: nobody answered yet. Empty: the link has none (tun and the like); it alone tells the Pod.
     """
 
     ip: IPAddress
