@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 import time
 from ipaddress import ip_address, ip_network
 
@@ -273,3 +274,30 @@ async def test_flood_of_notifications_ends_in_one_complete_look(node) -> None:
         assert {type(entry) for entry in frozenset(entries) - state.entries} == {RouteEntry}
     finally:
         await wakes.close()
+
+
+def test_table_made_anew_under_the_look_does_not_break_it(node) -> None:
+    """A set that was there a moment ago may be gone when its elements are asked for; the look is taken again."""
+    pod = node.add_pod("p1", *IPS)
+    datapath = node.datapath()
+    node.put(datapath, node.entries(pod, V4, V6))
+    with node.space:
+        netlink = NetlinkSocket(NETLINK_NETFILTER)
+    ended = threading.Event()
+
+    def make_anew() -> None:
+        while not ended.is_set():
+            nft.commit(netlink, [nft.delete_table("persistip", nft.FAMILY_INET)])
+            nft.commit(netlink, nft.create_table(ruleset.TABLE))
+            time.sleep(0.002)
+
+    thread = threading.Thread(target=make_anew)
+    thread.start()
+    try:
+        for _ in range(300):
+            state = node.observe(datapath)
+            assert {entry.prefix for entry in state.entries | state.stale} <= {ip_network(V4), ip_network(V6)}
+    finally:
+        ended.set()
+        thread.join()
+        netlink.close()

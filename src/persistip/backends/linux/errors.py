@@ -52,7 +52,9 @@ def error_from_code(code: int, text: str, operation: str, target: str) -> Backen
 
 def error_from_os(error: OSError, operation: str, target: str) -> BackendError:
     """The same for an exception of the standard library; the caller chains it."""
-    return error_from_code(error.errno or 0, error.strerror or "timed out", operation, target)
+    return error_from_code(
+        error.errno or 0, error.strerror or ("timed out" if isinstance(error, TimeoutError) else ""), operation, target
+    )
 
 
 def unavailable(message: str, operation: str, target: str) -> UnavailableError:

@@ -17,6 +17,7 @@ import attrs
 
 from persistip.backends.linux import sysctls
 from persistip.backends.linux.elements import read_owner, read_prefixes, read_uplink
+from persistip.backends.linux.errors import unavailable
 from persistip.backends.linux.links import Link, dump_links
 from persistip.backends.linux.neighbours import Neighbour, dump_neighbours, dump_ports
 from persistip.backends.linux.nft import Element, TableSpec, dump_elements, read_generation, read_table
@@ -35,6 +36,7 @@ from persistip.backends.linux.ruleset import (
     set_of,
 )
 from persistip.backends.linux.sockets import NetlinkSocket
+from persistip.errors import StaleError
 from persistip.model.address import IPAddress, Prefix
 from persistip.model.entry import LinkRef
 
@@ -42,6 +44,8 @@ PROTOCOL = 190
 """Our number as the originator of routes and neighbour entries; listed by no other program we know of."""
 
 VERSIONS = (4, 6)
+
+_READ_ATTEMPTS = 8
 
 _POD_KINDS = frozenset({"veth", "tun", "netkit"})
 
@@ -202,13 +206,22 @@ class Reader:
         return {(bridge, address): port for bridge, address, port in dump_ports(self._route)}
 
     def _read_rules(self) -> tuple[Rules, Rules]:
-        """The generation is read first: a change during the reading makes the next look read again."""
-        generation = read_generation(self._netfilter)
-        if self._rules is None or generation != self._generation:
-            self._rules = _read_rules(self._netfilter, TABLE), _read_rules(self._netfilter, BRIDGE_TABLE)
-            self._generation = generation
-        rules, port_rules = self._rules
-        return _copy(rules), _copy(port_rules)
+        """
+        The generation is read first: a change during the reading makes the next look read again.
+
+        A set that was there a moment ago may be gone when its elements are asked for: somebody makes the table anew.
+        """
+        for _ in range(_READ_ATTEMPTS):
+            generation = read_generation(self._netfilter)
+            if self._rules is None or generation != self._generation:
+                try:
+                    self._rules = _read_rules(self._netfilter, TABLE), _read_rules(self._netfilter, BRIDGE_TABLE)
+                except StaleError:
+                    continue
+                self._generation = generation
+            rules, port_rules = self._rules
+            return _copy(rules), _copy(port_rules)
+        raise unavailable("the tables kept changing under the look", "read", "nftables")
 
 
 def _copy(rules: Rules) -> Rules:
