@@ -175,13 +175,17 @@ def test_pod_without_ip_is_named_with_its_node_and_what_it_lacks() -> None:
     bare = pod("x", "a", ips=(ip_address("fd00::1"),), ready=False)
     world.put(bare, route(reaction_mode="Exists"))
     world.settle()
-    assert world.message("DPV2Ready") == "Pod x on Node a has no IPv4 address yet"
+    assert world.message("DPV2Ready").startswith(
+        "Pod x on Node a has no IPv4 address yet; before: nobody; rule: newest"
+    )
     world.put(pod("yy", "b", node_name="", ips=()))
     world.settle()
-    assert world.message("DPV2Ready").endswith("; of 1 other Pod none is eligible")
+    assert world.message("DPV2Ready").startswith(
+        "Pod x on Node a has no IPv4 address yet; of 1 other Pod none is eligible;"
+    )
     world.put(pod("zzz", "b", node_name="", ips=()))
     world.settle()
-    assert world.message("DPV2Ready").endswith("; of 2 other Pods none is eligible")
+    assert "; of 2 other Pods none is eligible;" in world.message("DPV2Ready")
 
 
 def test_reasons_are_counted_the_commonest_first_and_bounded() -> None:

@@ -410,7 +410,8 @@ def test_move_is_told_in_an_event_with_its_ways_and_time() -> None:
     world.put(attrs.evolve(present, nodes=nodes))
     world.step()
     assert world.events[-1].reason == "Moved"
-    assert "held by Pod yy on Node b, 250 ms after the decision; before: Pod x on Node a" in world.events[-1].message
+    words = "held by Pod yy on Node b, 250 ms after the decision; before: Pod x on Node a; rule: newest"
+    assert world.events[-1].message == words
     told = len(world.events)
     world.settle()
     assert len(world.events) == told
@@ -421,7 +422,7 @@ def test_move_is_told_in_an_event_with_its_ways_and_time() -> None:
     [
         (NodeStateName.FAILED, "PodLinkNotFound", "PodLinkNotFound", True),
         (NodeStateName.FAILED, "", "ProgrammingFailed", True),
-        (NodeStateName.FAILED, "UnsupportedAddress", "UnsupportedAddress", False),
+        (NodeStateName.FAILED, "UnsupportedAddress", "UnsupportedAddress", True),
         (NodeStateName.UNSUPPORTED, "", "Programming", False),
         (NodeStateName.PROGRAMMING, "", "Programming", False),
     ],

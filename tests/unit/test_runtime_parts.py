@@ -8,8 +8,11 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from ipaddress import ip_address, ip_network
 
+import attrs
 import pytest
 
+from persistip.decide.catalog import Catalog
+from persistip.decide.modes import BUILT_IN
 from persistip.errors import (
     BackendError,
     BugError,
@@ -39,8 +42,11 @@ from persistip.model.actions import (
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, NodeReport, Reference
 from persistip.model.entry import ExemptEntry, GuardEntry, LinkRef, Pin, RouteEntry
 from persistip.model.keys import Kind, ObjectKey, ObjectMeta
-from persistip.model.route import RouteStatus
+from persistip.model.route import GKEIPRoute, RouteStatus
+from persistip.model.views import Policy
 from persistip.runtime.allowance import Allowance
+from persistip.runtime.clock import SystemClock
+from persistip.runtime.cycle import EVENT_BURST, ObjectCycle
 from persistip.runtime.execute import Result, execute_cluster, execute_node
 from persistip.runtime.loops import Tasks, follow
 from persistip.runtime.outcomes import Outcomes
@@ -48,7 +54,7 @@ from persistip.runtime.reporter import Reporter
 from persistip.runtime.retry import LATE_SECONDS, Backoff, delay_after, outcome_of, soonest_delay
 from persistip.runtime.telemetry import facts_of, log_outcome
 from persistip.runtime.threads import threaded
-from persistip.strategies import AllocatorFeatures, CloudAction, CloudScope, CloudState
+from persistip.strategies import AllocatorFeatures, Batch, CloudAction, CloudScope, CloudState
 
 pytestmark = [pytest.mark.looptime]
 
@@ -123,6 +129,14 @@ def test_burst_is_free_and_a_stream_is_slowed() -> None:
     assert [allowance.spend("a", 0.0) for _ in range(5)] == [0, 0, 0, 0.5, 1.0]
     assert allowance.spend("b", 0.0) == 0
     assert allowance.spend("a", 100.0) == 0
+
+
+def test_allowance_that_is_asked_first_counts_only_what_it_gives() -> None:
+    """What is refused costs nothing, so that a stream never pushes the next free one away."""
+    allowance: Allowance[str] = Allowance(burst=2, per_second=0.1)
+    assert [allowance.may("a", 0.0) for _ in range(5)] == [True, True, False, False, False]
+    assert allowance.may("b", 0.0)
+    assert [allowance.may("a", 10.0) for _ in range(2)] == [True, False]
 
 
 def test_allowances_of_rested_keys_take_no_room() -> None:
@@ -515,3 +529,27 @@ def test_every_action_can_be_logged(action: object, caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.INFO, logger="persistip"):
         log_outcome(action, DONE, node="a")
     assert len(caplog.records) == 1
+
+
+async def test_events_about_one_object_are_bounded_and_conditions_are_not() -> None:
+    """A route that flaps is told some times and then now and then; its status is written each time."""
+
+    class Flapping:
+        async def apply(self, actions: Sequence[ClusterAction]) -> Sequence[Outcome]:
+            written.extend(type(action).__name__ for action in actions)
+            return [DONE] * len(actions)
+
+        def changes(self) -> AsyncIterator[Batch]:
+            raise NotImplementedError
+
+    written: list[str] = []
+    catalog = Catalog(Policy(), BUILT_IN)
+    lonely = GKEIPRoute(meta=ObjectMeta(name="web", namespace="shop", uid="r", resource_version="1"))
+    cycle = ObjectCycle(
+        catalog=catalog, cluster=Flapping(), clock=SystemClock(), outcomes=Outcomes(), touch=lambda _: None
+    )
+    for number in range(EVENT_BURST + 5):
+        catalog.update(Batch(objects={ROUTE: attrs.evolve(lonely, meta=attrs.evolve(lonely.meta, generation=number))}))
+        await cycle.run(ROUTE)
+    assert written.count("ReportRoute") == EVENT_BURST + 5
+    assert written.count("RecordEvent") == EVENT_BURST

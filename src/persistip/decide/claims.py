@@ -91,7 +91,8 @@ def _lost_claims(
             )
         if winner is not None:
             said = f"{show(claim.prefix)} belongs to {winner}, which {_why(winner, claim.prefix, contenders, facts)}"
-            lost.append(Fault(reason=Reason.ADDRESS_CONFLICT, path="spec.addresses", message=said, is_live=True))
+            fault = Fault(reason=Reason.ADDRESS_CONFLICT, path="spec.addresses", message=said, is_live=True)
+            lost.append(attrs.evolve(fault, winner=winner))
     return lost
 
 

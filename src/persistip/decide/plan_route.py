@@ -4,7 +4,7 @@ What must be done for one route?
 In: a RouteView.  Out: a RoutePlan.
 
     accepted?      acceptance.py, claims.py      who holds it?  holder.py
-    attachment     handover.py                   what to say    report.py
+    attachment     handover.py                   what to say    report.py, events.py
 
 The attachment's write comes first: traffic waits for it, and for nothing else here.
 """
@@ -15,10 +15,11 @@ import attrs
 
 from persistip.decide.acceptance import find_verdict
 from persistip.decide.claims import held_prefixes, resolve_claims
+from persistip.decide.events import route_events
 from persistip.decide.handover import Wanted, drained_spec, first_spec, is_leaving, next_spec, select_forgotten
 from persistip.decide.holder import Choice, select_holder, to_holder
 from persistip.decide.networks import seen_on_network
-from persistip.decide.report import route_events, route_status
+from persistip.decide.report import route_status
 from persistip.decide.verdict import Claim, Verdict
 from persistip.model.actions import ClusterAction, CreateAttachment, DeleteAttachment, ReplaceAttachment, ReportRoute
 from persistip.model.address import overlap
@@ -63,12 +64,12 @@ def plan_route(view: RouteView) -> RoutePlan:
     if choice.pod is not None and not choice.awaits_ip and not verdict.unserved:
         holder = to_holder(choice.pod, view.nodes, families)
     actions = _attach(view, verdict, holder, families)
-    status = route_status(_after(view, actions), route, verdict, choice)
+    status = route_status(_after(view, actions), route, verdict, choice, before=view)
     if status != route.status:
         meta = route.meta
         actions += (
             ReportRoute(key=view.key, uid=meta.uid, resource_version=meta.resource_version, status=status),
-            *route_events(view, route, status),
+            *route_events(view, route, status, verdict, choice),
         )
     return RoutePlan(verdict=verdict, choice=choice, holder=holder, actions=actions, recheck_at=choice.recheck_at)
 

@@ -1,21 +1,20 @@
 """
-What do the conditions and Events of a route say?
+What do the conditions of a route say?
 
-In: verdict, choice, and the attachment as it stands.  Out: a RouteStatus and the Events that go with its change.
-Nothing is remembered: an Event is due when a condition that stands is about to change.
+In: verdict, choice, and the attachment as it stands.  Out: a RouteStatus.
 """
 
 from __future__ import annotations
 
 import attrs
 
+from persistip.decide.events import find_origin, with_origin
 from persistip.decide.handover import holder_report, is_leaving
 from persistip.decide.holder import Choice
 from persistip.decide.verdict import Verdict
-from persistip.model.actions import RecordEvent
 from persistip.model.address import overlap, show
 from persistip.model.attachment import AddressAttachment, NodeStateName
-from persistip.model.conditions import Condition, ConditionType, Reason, Status, find_condition, merge_conditions
+from persistip.model.conditions import Condition, ConditionType, Reason, Status, merge_conditions
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute, RouteStatus
 from persistip.model.views import RouteView
@@ -34,14 +33,22 @@ class _Said:
     message: str = ""
 
 
-def route_status(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choice) -> RouteStatus:
-    """The status that should stand now."""
+def route_status(
+    view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choice, before: RouteView
+) -> RouteStatus:
+    """The status that should stand once the attachment is as *view* has it; *before* that it was otherwise."""
     holds = view.attachment is not None and bool(view.attachment.spec.held_prefixes)
     said = {
         ConditionType.ACCEPTED: _accepted(verdict, holds=holds),
         ConditionType.GCP_READY: _Said(Status.TRUE, Reason.NOT_REQUIRED, "no cloud to provision"),
         ConditionType.DPV2_READY: _datapath(view, route, verdict, choice),
     }
+    may_hold = not verdict.unserved and (verdict.is_accepted or (holds and not verdict.is_refused))
+    pods = (choice.pod.meta.name,) if may_hold and choice.pod is not None else ()
+    words = said[ConditionType.DPV2_READY]
+    if words.status is not Status.TRUE:
+        told = with_origin(words.message, find_origin(before, route, pods, choice))
+        said[ConditionType.DPV2_READY] = attrs.evolve(words, message=told)
     failing = next((said[type_] for type_ in _ORDER if said[type_].status is not Status.TRUE), None)
     if failing is None:
         said[ConditionType.READY] = _Said(Status.TRUE, Reason.READY, said[ConditionType.DPV2_READY].message)
@@ -57,8 +64,6 @@ def route_status(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: C
         )
         for type_, words in said.items()
     ]
-    may_hold = not verdict.unserved and (verdict.is_accepted or (holds and not verdict.is_refused))
-    pods = (choice.pod.meta.name,) if may_hold and choice.pod is not None else ()
     return RouteStatus(pods=pods, conditions=merge_conditions(route.status.conditions, wanted, view.now))
 
 
@@ -179,42 +184,3 @@ def _holders_word(attachment: AddressAttachment, choice: Choice) -> _Said:
             return _Said(Status.FALSE, reason or Reason.PROGRAMMING_FAILED, f"{where}: {message}")
         case _:
             return _Said(Status.FALSE, Reason.PROGRAMMING, f"{where}: {message}" if message else where)
-
-
-def route_events(view: RouteView, route: GKEIPRoute, status: RouteStatus) -> tuple[RecordEvent, ...]:
-    """Accepted, refused, moved, failed: each when its condition is about to change."""
-
-    def event(reason: str, action: str, message: str, *, warning: bool = False) -> RecordEvent:
-        return RecordEvent(
-            regarding=route.key, uid=route.meta.uid, reason=reason, action=action, message=message, warning=warning
-        )
-
-    events: list[RecordEvent] = []
-    old, new = (find_condition(of.conditions, ConditionType.ACCEPTED) for of in (route.status, status))
-    if new is not None and (old is None or (old.status, old.reason) != (new.status, new.reason)):
-        if new.status == Status.TRUE:
-            events.append(event(Reason.ACCEPTED, "Accept", new.message))
-        else:
-            events.append(event(new.reason, "Refuse", new.message, warning=True))
-    old, new = (find_condition(of.conditions, ConditionType.DPV2_READY) for of in (route.status, status))
-    if new is not None and (
-        old is None or (old.status, old.reason, old.message) != (new.status, new.reason, new.message)
-    ):
-        if new.status == Status.TRUE:
-            events.append(event(Reason.MOVED, "Move", _moved(view, new.message)))
-        elif new.reason in (Reason.PROGRAMMING_FAILED, Reason.POD_LINK_NOT_FOUND):
-            events.append(event(new.reason, "Program", new.message, warning=True))
-    return tuple(events)
-
-
-def _moved(view: RouteView, message: str) -> str:
-    """From, to, and how long the nodes took since the decision."""
-    attachment = view.attachment
-    assert attachment is not None  # noqa: S101 - what is programmed is attached,
-    assert attachment.spec.holder is not None  # noqa: S101 - held,
-    report = attachment.report_of(attachment.spec.holder.node_name)
-    assert report is not None  # noqa: S101 - and confirmed
-    took = f", {max(0, round(report.at * 1000) - attachment.spec.epoch)} ms after the decision"
-    former = [release for release in attachment.spec.releasing if release.pod_uid != attachment.spec.holder.pod_uid]
-    source = f"; before: Pod {former[-1].pod_name} on Node {former[-1].node_name}" if former else ""
-    return f"{message}{took}{source}"

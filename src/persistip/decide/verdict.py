@@ -16,6 +16,7 @@ from persistip.model.address import Prefix
 from persistip.model.attachment import Reference
 from persistip.model.conditions import ACCEPTANCE_ORDER, Reason
 from persistip.model.gateway import ClassBehaviour
+from persistip.model.keys import ObjectKey
 
 
 @attrs.frozen(kw_only=True)
@@ -23,13 +24,15 @@ class Fault:
     """
     One thing wrong. ``path`` is the field.
 
-    ``is_live``: a fact that others can change. Such a fault refuses new claims only; any other withdraws.
+    ``is_live``: a fact that others can change. Such a fault refuses new claims only; any other withdraws. ``winner``:
+    the route that has what this one claims.
     """
 
     reason: Reason
     path: str
     message: str
     is_live: bool = False
+    winner: ObjectKey | None = None
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message

@@ -33,6 +33,13 @@ class Allowance(Generic[K]):
             self._left = {each: state for each, state in self._left.items() if self._at(each, now) < self._burst}
         return max(-left, 0.0) / self._per_second
 
+    def may(self, key: K, now: float) -> bool:
+        """Whether one more is free now; it is counted if so, and what is refused costs nothing."""
+        is_free = self._at(key, now) >= 1.0
+        if is_free:
+            self.spend(key, now)
+        return is_free
+
     def _at(self, key: K, now: float) -> float:
         left, at = self._left.get(key, (self._burst, now))
         return min(left + (now - at) * self._per_second, self._burst)

@@ -13,6 +13,7 @@ read back.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -31,6 +32,7 @@ from persistip.model.actions import (
     Outcome,
     OutcomeState,
     PutEntry,
+    RecordEvent,
     RemoveEntry,
     ReportNode,
 )
@@ -38,11 +40,16 @@ from persistip.model.attachment import AddressAttachment
 from persistip.model.entry import Announcement, Entry, NodeState
 from persistip.model.keys import ObjectKey
 from persistip.model.views import ClassView, GatewayView, NodeView, RouteView
+from persistip.runtime.allowance import Allowance
 from persistip.runtime.execute import Result, execute_cluster, execute_node
 from persistip.runtime.outcomes import Outcomes
 from persistip.runtime.retry import outcome_of
 from persistip.runtime.telemetry import log_outcome
 from persistip.strategies import Announcer, Clock, Cluster, Datapath
+
+EVENT_BURST = 25
+EVENTS_PER_SECOND = 1 / 300
+"""About one object: some at once, then one in five minutes, as client-go has it."""
 
 
 class Plan(Protocol):
@@ -96,6 +103,8 @@ class ObjectCycle:
     clock: Clock
     outcomes: Outcomes[ObjectKey, str]
     touch: Callable[[Iterable[ObjectKey]], None]
+    events: Allowance[ObjectKey] = attrs.field(factory=lambda: Allowance(EVENT_BURST, EVENTS_PER_SECOND))
+    """How many Events each object may have, whoever's plan they are of."""
 
     async def run(self, key: ObjectKey) -> Pass:
         """Look, decide, act, in this order and once."""
@@ -110,10 +119,19 @@ class ObjectCycle:
             if isinstance(result.outcome.written, Written):
                 self.touch(self.catalog.absorb(result.outcome.written))
 
-        await execute_cluster(self.cluster, plan.actions, note)
+        await execute_cluster(self.cluster, self._within_allowance(plan.actions), note)
         if not plan.actions:
             self.outcomes.forget(key)
         return Pass(outcomes=tuple(outcomes), recheck_at=plan.recheck_at)
+
+    def _within_allowance(self, actions: Iterable[ClusterAction]) -> tuple[ClusterAction, ...]:
+        """Without the Events that would be too many about one object; the conditions still say how it stands."""
+        now = asyncio.get_running_loop().time()
+        return tuple(
+            action
+            for action in actions
+            if not isinstance(action, RecordEvent) or self.events.may(action.regarding, now)
+        )
 
 
 def decide(view: RouteView | GatewayView | ClassView) -> Plan:
