@@ -19,6 +19,7 @@ from persistip.strategies import Batch, ClusterObject
 
 INTERNAL = "gke-persistent-regional-internal-managed"
 OURS = "persistip.dev/controller"
+ELSEWHERE = AddressSpec("IPAddress", "203.0.113.99")
 
 
 def faults(world: World, name: str = "web") -> list[tuple[str, str]]:
@@ -59,11 +60,14 @@ def test_route_without_addresses_is_refused() -> None:
 def test_parents_of_two_classes_are_refused() -> None:
     """The remaining parents must be of one class."""
     world = World()
-    world.put(internal_class(), gateway("inner", class_name=INTERNAL))
+    world.put(internal_class(), gateway("inner", ELSEWHERE, class_name=INTERNAL))
     both = tuple(ParentRef(name=name, namespace="infra") for name in ("pool", "inner"))
     world.put(route(parent_refs=both))
     assert faults(world) == [("UnsupportedValue", "spec.parentRefs")]
-    world.put(gateway("inner", class_name=INTERNAL, listeners=()), route(parent_refs=both, allow_global_access=False))
+    world.put(
+        gateway("inner", ELSEWHERE, class_name=INTERNAL, listeners=()),
+        route(parent_refs=both, allow_global_access=False),
+    )
     assert faults(world) == [], "a parent that fails does not count"
 
 
@@ -71,8 +75,9 @@ def test_parents_of_two_classes_are_refused() -> None:
 def test_global_access_is_for_internal_addresses(parent: str, is_fine: bool) -> None:
     """External addresses are global as they are."""
     world = World()
-    world.put(internal_class(), gateway("inner", class_name=INTERNAL))
-    world.put(route(parent_refs=(ParentRef(name=parent, namespace="infra"),), allow_global_access=True))
+    world.put(internal_class(), gateway("inner", ELSEWHERE, class_name=INTERNAL))
+    value = "203.0.113.9" if parent == "pool" else ELSEWHERE.value
+    world.put(route("web", value, parent_refs=(ParentRef(name=parent, namespace="infra"),), allow_global_access=True))
     assert faults(world) == ([] if is_fine else [("UnsupportedValue", "spec.allowGlobalAccess")])
 
 
@@ -133,6 +138,7 @@ def test_same_admits_the_gateways_own_namespace() -> None:
     """The default of Gateway API, in both directions."""
     world = World()
     own = gateway(listeners=(Listener(name="own"),))
+    world.drop(own)
     world.put(attrs.evolve(own, meta=attrs.evolve(own.meta, namespace="tenant")))
     world.put(route(parent_refs=(ParentRef(name="pool"),)))
     assert faults(world) == []

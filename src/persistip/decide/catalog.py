@@ -9,28 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from persistip.decide.reach import Reach, foundations, is_status_only, nodes_of, parents, pod_uids, pods_of, ranges_of
+from persistip.decide.facts import Facts
+from persistip.decide.reach import Reach, foundations, is_status_only, nodes_of, pod_uids, pods_of, ranges_of
 from persistip.decide.suspects import select_suspects, suspects_key
 from persistip.decide.versions import Versions, Written
 from persistip.model.actions import Outcome
 from persistip.model.address import well_formed
 from persistip.model.attachment import AddressAttachment
-from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
+from persistip.model.gateway import GatewayClass
 from persistip.model.keys import Kind, ObjectKey, attachment_key
-from persistip.model.network import GKENetworkParamSet, Network
-from persistip.model.node import Namespace, Node
+from persistip.model.node import Node
 from persistip.model.pod import Pod
-from persistip.model.route import DEFAULT_NETWORK, GKEIPRoute
-from persistip.model.service import Service, ServiceCIDR
+from persistip.model.service import ServiceCIDR
 from persistip.model.views import (
     Admits,
     Changes,
     ClassView,
     ClusterRanges,
-    GatewayFacts,
     GatewayView,
-    NetworkFacts,
-    ParentFacts,
     Policy,
     RouteFacts,
     RouteView,
@@ -49,6 +45,7 @@ class Catalog:
         self._unreadable: dict[ObjectKey, str] = {}
         self._suspects = suspects_key(policy.system_namespace)
         self._reach = Reach(self.objects, self._suspects)
+        self._facts = Facts(self.objects, self._reach)
         self._versions = Versions()
         self._ranges: ClusterRanges | None = None
 
@@ -134,7 +131,7 @@ class Catalog:
                     key=key,
                     now=now,
                     gateway_class=gateway_class,
-                    parameters=self._parameters(gateway_class),
+                    parameters=self._facts.parameters(gateway_class),
                     policy=self.policy,
                 )
             case _:
@@ -145,15 +142,15 @@ class Catalog:
         return GatewayView(
             key=key,
             now=now,
-            facts=self._gateway_facts(key),
-            routes=tuple(facts for route in routes if (facts := self._route_facts(route)) is not None),
+            facts=self._facts.gateway(key),
+            routes=tuple(facts for route in routes if (facts := self._facts.route(route)) is not None),
             ranges=self.ranges,
             policy=self.policy,
         )
 
     def _route_view(self, key: ObjectKey, now: float, outcomes: Mapping[str, Outcome]) -> RouteView:
-        facts = self._route_facts(key)
-        attachment = self._attachment_of(key)
+        facts = self._facts.route(key)
+        attachment = self._facts.attachment(key)
         pods = self._pods_for(facts, attachment)
         names = {pod.node_name for pod in pods} | (nodes_of(attachment) if attachment is not None else set())
         nodes = {name: node for name in sorted(names) if (node := self._node(name)) is not None}
@@ -192,63 +189,9 @@ class Catalog:
             )
         return self._ranges
 
-    def _route_facts(self, key: ObjectKey) -> RouteFacts | None:
-        route = self.objects.get(key)
-        if not isinstance(route, GKEIPRoute):
-            return None
-        namespace = self.objects.get(ObjectKey(Kind.NAMESPACE, "", route.meta.namespace))
-        return RouteFacts(
-            route=route,
-            namespace=namespace if isinstance(namespace, Namespace) else None,
-            parents=tuple(
-                ParentFacts(ref=ref, gateway=self._gateway_facts(parent))
-                for ref, parent in zip(route.parent_refs, parents(route), strict=True)
-            ),
-            attachment=self._attachment_of(key),
-            selected_nodes=self._reach.selections.count(key),
-            network=self._network_facts(route.network_name),
-            services=self._services(route),
-        )
-
-    def _network_facts(self, name: str) -> NetworkFacts:
-        if name == DEFAULT_NETWORK:
-            return NetworkFacts()
-        network = self.objects.get(ObjectKey(Kind.NETWORK, "", name))
-        if not isinstance(network, Network):
-            return NetworkFacts()
-        ref = network.parameters_ref
-        found = self.objects.get(ObjectKey(Kind.PARAM_SET, "", ref.name)) if ref is not None else None
-        parameters = found if isinstance(found, GKENetworkParamSet) else None
-        return NetworkFacts(network=network, parameters=parameters)
-
-    def _services(self, route: GKEIPRoute) -> tuple[Service, ...]:
-        keys = self._reach.services.overlapping_any(well_formed(route.addresses)) if self._reach.services else ()
-        found = (self.objects[key] for key in sorted(keys))
-        return tuple(each for each in found if isinstance(each, Service))
-
-    def _gateway_facts(self, key: ObjectKey) -> GatewayFacts | None:
-        gateway = self.objects.get(key)
-        if not isinstance(gateway, Gateway):
-            return None
-        found = self.objects.get(ObjectKey(Kind.GATEWAY_CLASS, "", gateway.class_name))
-        gateway_class = found if isinstance(found, GatewayClass) else None
-        return GatewayFacts(gateway=gateway, gateway_class=gateway_class, parameters=self._parameters(gateway_class))
-
-    def _parameters(self, gateway_class: GatewayClass | None) -> ConfigMap | None:
-        if gateway_class is None or gateway_class.parameters_ref is None:
-            return None
-        ref = gateway_class.parameters_ref
-        found = self.objects.get(ObjectKey(Kind.CONFIG_MAP, ref.namespace, ref.name))
-        return found if isinstance(found, ConfigMap) else None
-
     def _node(self, name: str) -> Node | None:
         found = self.objects.get(ObjectKey(Kind.NODE, "", name))
         return found if isinstance(found, Node) else None
-
-    def _attachment_of(self, route: ObjectKey) -> AddressAttachment | None:
-        """The one of the route's name: two objects that both decide for a route would be two holders."""
-        found = self.objects.get(attachment_key(route))
-        return found if isinstance(found, AddressAttachment) and found.route_key == route else None
 
     def _why_unreadable(
         self, route: ObjectKey, facts: RouteFacts | None, attachment: AddressAttachment | None
@@ -283,7 +226,7 @@ class Catalog:
         while waiting:
             prefixes = well_formed(waiting.pop().route.addresses)
             keys = self._reach.claims.overlapping_any(prefixes) - found.keys()
-            rivals = {key: rival for key in keys if (rival := self._route_facts(key)) is not None}
+            rivals = {key: rival for key in keys if (rival := self._facts.route(key)) is not None}
             found |= rivals
             waiting += rivals.values()
         return tuple(found[key] for key in sorted(found) if key != facts.route.key)

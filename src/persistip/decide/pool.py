@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import attrs
 
 from persistip.decide.listeners import ListenerFault, find_listener_faults
+from persistip.decide.ownership import Contest, Rival
 from persistip.decide.parameters import ClassRules, class_rules, is_ours, why_unserved
 from persistip.model.address import (
     IP_ADDRESS,
@@ -50,6 +51,7 @@ class Pool:
     unusable: tuple[str, ...] = ()
     listener_faults: Mapping[str, ListenerFault] = attrs.field(factory=dict)
     refusal: tuple[Reason, str] | None = None
+    contest: Contest | None = None
 
     @property
     def unserved(self) -> str:
@@ -57,8 +59,12 @@ class Pool:
         return why_unserved(self.rules.behaviour) if self.rules is not None else ""
 
     def contains(self, prefix: Prefix) -> bool:
-        """Whether *prefix* is, or lies inside, one usable entry."""
-        return any(is_within(prefix, entry.prefix) for entry in self.usable)
+        """Whether *prefix* is, or lies inside, one usable entry, and belongs to no other Gateway."""
+        return self.owner(prefix) is None and any(is_within(prefix, entry.prefix) for entry in self.usable)
+
+    def owner(self, prefix: Prefix) -> Gateway | None:
+        """The other Gateway that lists *prefix* too and owns it."""
+        return self.contest.owner(prefix) if self.contest is not None else None
 
 
 def resolve_pool(facts: GatewayFacts, ranges: ClusterRanges, policy: Policy) -> Pool:
@@ -79,6 +85,10 @@ def resolve_pool(facts: GatewayFacts, ranges: ClusterRanges, policy: Policy) -> 
         return Pool(rules=rules, refusal=(Reason.INVALID_PARAMETERS, message))
 
     usable, unusable = _sort_addresses(gateway, rules, ranges, policy)
+    contest = _contest(facts, usable, ranges, policy)
+    if contest is not None:
+        unusable += tuple(said for entry in usable for said in contest.losses(entry.prefix))
+        usable = tuple(entry for entry in usable if not contest.is_lost(entry.prefix))
     faults = find_listener_faults(gateway.listeners)
     refusal = None
     if not usable:
@@ -87,7 +97,28 @@ def resolve_pool(facts: GatewayFacts, ranges: ClusterRanges, policy: Policy) -> 
     elif all(listener.name in faults for listener in gateway.listeners):
         said = "; ".join(fault.message for fault in faults.values()) or "spec.listeners is empty"
         refusal = (Reason.LISTENERS_NOT_VALID, said)
-    return Pool(rules=rules, usable=usable, unusable=unusable, listener_faults=faults, refusal=refusal)
+    return Pool(
+        rules=rules,
+        usable=usable,
+        unusable=unusable,
+        listener_faults=faults,
+        refusal=refusal,
+        contest=contest,
+    )
+
+
+def _contest(facts: GatewayFacts, usable: tuple[Usable, ...], ranges: ClusterRanges, policy: Policy) -> Contest | None:
+    """The Gateways that list the same addresses; one that may not use an address itself is none."""
+    rivals = []
+    for rival in facts.rivals:
+        pool = resolve_pool(rival, ranges, policy)
+        prefixes = [entry.prefix for entry in pool.usable] if pool.refusal is None else []
+        shared = tuple(p for p in prefixes if any(is_overlapping(p, entry.prefix) for entry in usable))
+        if shared:
+            rivals.append(Rival(rival.gateway, shared))
+    if not rivals:
+        return None
+    return Contest(gateway=facts.gateway, rivals=tuple(rivals), attached=facts.attached)
 
 
 def _sort_addresses(

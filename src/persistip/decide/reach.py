@@ -50,6 +50,7 @@ class Reach:
         self.attached: PrefixIndex[ObjectKey] = PrefixIndex()
         self.pools: PrefixIndex[ObjectKey] = PrefixIndex()
         self.services: PrefixIndex[ObjectKey] = PrefixIndex()
+        self.listed: dict[ObjectKey, tuple[Prefix, ...]] = {}
         self.of_kind: dict[str, set[ObjectKey]] = defaultdict(set)
         self.routes_on: dict[str, set[ObjectKey]] = defaultdict(set)
         self.routes_in: dict[str, set[ObjectKey]] = defaultdict(set)
@@ -78,6 +79,10 @@ class Reach:
                 self._select(found) if present else self.selections.unwatch(key)
             case Node():
                 self.selections.put(found) if present else self.selections.remove(found)
+            case Gateway() if present:
+                self.listed[key] = well_formed(found.addresses)
+            case Gateway():
+                del self.listed[key]
             case _:
                 return
 
@@ -132,7 +137,11 @@ class Reach:
                 return self._with_rivals(self.claims.overlapping_any(ip_network(ip) for ip in found.ips))
             case AddressAttachment():
                 overlapping = self.claims.overlapping_any(set(found.spec.claimed_prefixes))
-                return self._with_rivals(overlapping | {found.route_key})
+                pools = self.pools.overlapping_any(set(found.spec.claimed_prefixes))
+                contested = self._with_routes(pools) if len(pools) > 1 else set()
+                return self._with_rivals(overlapping | {found.route_key}) | contested
+            case Gateway():
+                return self._with_routes({key} | self.pools.overlapping_any(well_formed(found.addresses)))
             case ConfigMap() if key == self.suspects:
                 return self.resting_on(key).union(*(self._on_node(name) for name in recorded(found)))
             case _:
@@ -172,7 +181,13 @@ class Reach:
                 return {route for route in routes if attachment_key(route) == key}
 
     def _of_class(self, name: str) -> set[ObjectKey]:
-        gateways = self.gateways_of_class.get(name, set())
+        return self._with_routes(self.rival_gateways(self.gateways_of_class.get(name, set())))
+
+    def rival_gateways(self, gateways: Iterable[ObjectKey]) -> set[ObjectKey]:
+        """Those and every Gateway that lists an address of theirs: what is one's may become another's."""
+        return set(gateways).union(*(self.pools.overlapping_any(self.listed.get(each, ())) for each in gateways))
+
+    def _with_routes(self, gateways: set[ObjectKey]) -> set[ObjectKey]:
         routes = set[ObjectKey]().union(*(self.routes_of_gateway.get(each, set()) for each in gateways))
         return gateways | self._with_rivals(routes)
 
@@ -196,9 +211,8 @@ class Reach:
 
     def touched_by_ranges(self, changed: frozenset[Prefix]) -> set[ObjectKey]:
         """A node's IPs or Pod ranges changed: whoever lists an address there, or rests on a pool that does."""
-        pools = self.pools.overlapping_any(changed)
-        routes = set[ObjectKey]().union(*(self.routes_of_gateway.get(pool, set()) for pool in pools))
-        return pools | self._with_rivals(routes | self.claims.overlapping_any(changed))
+        pools = self.rival_gateways(self.pools.overlapping_any(changed))
+        return self._with_routes(pools) | self._with_rivals(self.claims.overlapping_any(changed))
 
 
 def is_status_only(old: object, new: object) -> bool:

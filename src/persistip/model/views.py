@@ -13,7 +13,7 @@ import attrs
 
 from persistip.model.actions import Outcome
 from persistip.model.address import IPAddress, Prefix
-from persistip.model.attachment import AddressAttachment
+from persistip.model.attachment import AddressAttachment, AttachedAddress
 from persistip.model.entry import Entry, NodeState
 from persistip.model.gateway import DEFAULT_CONTROLLER, ConfigMap, Gateway, GatewayClass
 from persistip.model.keys import ObjectKey
@@ -53,11 +53,18 @@ class Policy:
 
 @attrs.frozen(kw_only=True)
 class GatewayFacts:
-    """A Gateway with what its class says."""
+    """
+    A Gateway with what its class says.
+
+    ``rivals``: other Gateways that list some of its addresses, without rivals of their own. ``attached``: what
+    attachments hold of them, through whichever Gateway; looked up only where there are rivals.
+    """
 
     gateway: Gateway
     gateway_class: GatewayClass | None = None
     parameters: ConfigMap | None = None
+    rivals: tuple[GatewayFacts, ...] = ()
+    attached: tuple[AttachedAddress, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -1,0 +1,103 @@
+"""
+What does the judgement of a route, a Gateway or a class rest on?
+
+In: the catalog's objects and indexes.  Out: facts, the objects that belong together. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from persistip.decide.reach import Reach, parents
+from persistip.model.address import well_formed
+from persistip.model.attachment import AddressAttachment
+from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
+from persistip.model.keys import Kind, ObjectKey, attachment_key
+from persistip.model.network import GKENetworkParamSet, Network
+from persistip.model.node import Namespace
+from persistip.model.route import DEFAULT_NETWORK, GKEIPRoute
+from persistip.model.service import Service
+from persistip.model.views import GatewayFacts, NetworkFacts, ParentFacts, RouteFacts
+
+
+class Facts:
+    """Looks up what belongs together; *objects* and *reach* are the catalog's own, read and never changed here."""
+
+    def __init__(self, objects: Mapping[ObjectKey, object], reach: Reach) -> None:
+        self._objects = objects
+        self._reach = reach
+
+    def route(self, key: ObjectKey) -> RouteFacts | None:
+        """A route with its parents, attachment and all; None when there is none."""
+        route = self._objects.get(key)
+        if not isinstance(route, GKEIPRoute):
+            return None
+        namespace = self._objects.get(ObjectKey(Kind.NAMESPACE, "", route.meta.namespace))
+        return RouteFacts(
+            route=route,
+            namespace=namespace if isinstance(namespace, Namespace) else None,
+            parents=tuple(
+                ParentFacts(ref=ref, gateway=self.gateway(parent))
+                for ref, parent in zip(route.parent_refs, parents(route), strict=True)
+            ),
+            attachment=self.attachment(key),
+            selected_nodes=self._reach.selections.count(key),
+            network=self._network(route.network_name),
+            services=self._services(route),
+        )
+
+    def _network(self, name: str) -> NetworkFacts:
+        if name == DEFAULT_NETWORK:
+            return NetworkFacts()
+        network = self._objects.get(ObjectKey(Kind.NETWORK, "", name))
+        if not isinstance(network, Network):
+            return NetworkFacts()
+        ref = network.parameters_ref
+        found = self._objects.get(ObjectKey(Kind.PARAM_SET, "", ref.name)) if ref is not None else None
+        parameters = found if isinstance(found, GKENetworkParamSet) else None
+        return NetworkFacts(network=network, parameters=parameters)
+
+    def _services(self, route: GKEIPRoute) -> tuple[Service, ...]:
+        keys = self._reach.services.overlapping_any(well_formed(route.addresses)) if self._reach.services else ()
+        found = (self._objects[key] for key in sorted(keys))
+        return tuple(each for each in found if isinstance(each, Service))
+
+    def gateway(self, key: ObjectKey) -> GatewayFacts | None:
+        """A Gateway with its class and its rivals; None when there is none."""
+        own = self._lone_gateway(key)
+        others = self._reach.rival_gateways({key}) - {key} if own is not None else set()
+        if own is None or not others:
+            return own
+        rivals = (self._lone_gateway(other) for other in sorted(others))
+        attachments = self._reach.attached.overlapping_any(self._reach.listed[key])
+        found = (self._objects[each] for each in sorted(attachments))
+        return attrs.evolve(
+            own,
+            rivals=tuple(rival for rival in rivals if rival is not None),
+            attached=tuple(
+                held for each in found if isinstance(each, AddressAttachment) for held in each.spec.addresses
+            ),
+        )
+
+    def _lone_gateway(self, key: ObjectKey) -> GatewayFacts | None:
+        gateway = self._objects.get(key)
+        if not isinstance(gateway, Gateway):
+            return None
+        found = self._objects.get(ObjectKey(Kind.GATEWAY_CLASS, "", gateway.class_name))
+        gateway_class = found if isinstance(found, GatewayClass) else None
+        return GatewayFacts(gateway=gateway, gateway_class=gateway_class, parameters=self.parameters(gateway_class))
+
+    def parameters(self, gateway_class: GatewayClass | None) -> ConfigMap | None:
+        """The ConfigMap that a class names."""
+        if gateway_class is None or gateway_class.parameters_ref is None:
+            return None
+        ref = gateway_class.parameters_ref
+        found = self._objects.get(ObjectKey(Kind.CONFIG_MAP, ref.namespace, ref.name))
+        return found if isinstance(found, ConfigMap) else None
+
+    def attachment(self, route: ObjectKey) -> AddressAttachment | None:
+        """The one of the route's name: two objects that both decide for a route would be two holders."""
+        found = self._objects.get(attachment_key(route))
+        return found if isinstance(found, AddressAttachment) and found.route_key == route else None
