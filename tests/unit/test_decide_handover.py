@@ -5,8 +5,9 @@ from ipaddress import ip_address
 import attrs
 from world import World, holder, pod, route
 
-from persistip.decide.handover import MAX_FORGETTABLE
+from persistip.decide.handover import MAX_FORGETTABLE, Wanted, first_spec, next_spec
 from persistip.decide.plan_route import plan_route
+from persistip.decide.verdict import Claim
 from persistip.model.actions import ReplaceAttachment
 from persistip.model.attachment import NodeReport, Prepared
 from persistip.model.keys import Kind, ObjectKey, node_label
@@ -128,3 +129,22 @@ def test_refused_route_waits_for_nobodys_sight() -> None:
     world.settle_all()
     assert world.condition("DPV2Ready") == ("True", "Programmed")
     assert world.condition("Accepted", "late") == ("False", "AddressConflict")
+
+
+def test_what_the_route_asks_of_the_pods_address_and_flows_is_in_the_attachment() -> None:
+    """Agents read it there, and a change of it is a new duty."""
+    world = settled()
+    present = world.attachment()
+    wanted = Wanted(
+        route=present.spec.route,
+        mode=present.spec.mode,
+        network=present.spec.network,
+        claims=tuple(Claim(prefix=each.prefix, gateway=each.gateway) for each in present.spec.addresses),
+        holder=present.spec.holder,
+        families=frozenset({4}),
+        pod_address="nat",
+        flows="reset",
+    )
+    for spec in (first_spec(world.view(), wanted), next_spec(world.view(), present, wanted)):
+        assert (spec.pod_address, spec.flows) == ("nat", "reset")
+        assert spec.epoch > present.spec.epoch

@@ -7,8 +7,10 @@ object alone can tell is said by the CRD's schema too; it is said here again, fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
+from persistip.decide.parameters import POD_ADDRESSES, SERVED_POD_ADDRESSES
 from persistip.decide.verdict import Fault
 from persistip.model.conditions import Reason
 from persistip.model.gateway import ClassBehaviour, Mode
@@ -24,8 +26,18 @@ HOLD = f"{DOMAIN}/hold"
 PREFER = f"{DOMAIN}/prefer"
 FAILBACK = f"{DOMAIN}/failback"
 REACTION_MODE = f"{DOMAIN}/reaction-mode"
+POD_ADDRESS = f"{DOMAIN}/pod-address"
+FLOWS = f"{DOMAIN}/flows"
 _MODES = frozenset(ReactionModeName)
-_ANNOTATION_VALUES = {HOLD: frozenset({"true", "false"}), FAILBACK: frozenset({"never"})}
+_ANNOTATION_VALUES = {
+    HOLD: frozenset({"true", "false"}),
+    FAILBACK: frozenset({"never"}),
+    POD_ADDRESS: POD_ADDRESSES,
+    FLOWS: frozenset({"keep", "reset"}),
+}
+_UNSERVED = {POD_ADDRESS: POD_ADDRESSES - SERVED_POD_ADDRESSES, FLOWS: frozenset({"reset"})}
+"""What SPEC knows and the agents of this version do not do: promised, it would look as if it worked."""
+_POD_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 _FREE_ANNOTATIONS = frozenset({PREFER, REACTION_MODE})
 
 
@@ -103,9 +115,14 @@ def annotation_faults(route: GKEIPRoute, modes: Mapping[str, Admits]) -> Iterato
         known = _ANNOTATION_VALUES.get(key)
         if known is not None and value not in known:
             yield _unsupported(path, f"{value!r} is unknown; use {' or '.join(sorted(known))}")
+        elif known is not None and value in _UNSERVED.get(key, ()):
+            served = " or ".join(sorted(known - _UNSERVED[key]))
+            yield _unsupported(path, f"{value!r} is not served by the agents of this version; use {served}")
         elif known is None and key not in _FREE_ANNOTATIONS:
             known_keys = ", ".join(sorted({*_ANNOTATION_VALUES, *_FREE_ANNOTATIONS}))
             yield _unsupported(path, f"is unknown; known are {known_keys}")
         elif key == REACTION_MODE and value not in modes:
             said = f"reaction mode {value!r} is not plugged in; known are {', '.join(sorted(modes))}"
             yield _unsupported(path, said)
+        elif key == PREFER and not _POD_NAME.fullmatch(value):
+            yield _unsupported(path, f"{value!r} is no name of a Pod; name one, or remove the annotation")

@@ -47,6 +47,8 @@ class Wanted:
     claims: tuple[Claim, ...]
     holder: Holder | None
     families: frozenset[int]
+    pod_address: str = "app"
+    flows: str = "keep"
 
 
 def next_epoch(old: int, now: float) -> int:
@@ -70,6 +72,8 @@ def first_spec(view: RouteView, wanted: Wanted) -> AttachmentSpec:
             AttachedAddress(prefix=claim.prefix, gateway=claim.gateway, pending=True) for claim in wanted.claims
         ),
         holder=wanted.holder,
+        pod_address=wanted.pod_address,
+        flows=wanted.flows,
         epoch=next_epoch(0, view.now),
     )
 
@@ -112,6 +116,8 @@ def next_spec(view: RouteView, attachment: AddressAttachment, wanted: Wanted) ->
         network=wanted.network,
         addresses=addresses,
         holder=wanted.holder,
+        pod_address=wanted.pod_address,
+        flows=wanted.flows,
         releasing=releases,
         damped=_next_damped(view, spec, wanted),
     )

@@ -17,7 +17,9 @@ from persistip.model.gateway import CLASSES, ClassBehaviour, ConfigMap, GatewayC
 from persistip.model.views import GatewayFacts, Policy
 
 _KEYS = frozenset({"allowedAddresses", "allowedNamespaces", "podAddress"})
-_POD_ADDRESS = frozenset({"app", "configure", "nat"})
+POD_ADDRESSES = frozenset({"app", "configure", "nat"})
+SERVED_POD_ADDRESSES = frozenset({"app"})
+"""Those that the agents of this version do something about; the others are refused, and never promised."""
 
 
 @attrs.frozen(kw_only=True)
@@ -75,8 +77,11 @@ def _read(behaviour: ClassBehaviour, parameters: ConfigMap) -> ClassRules:
         except ValueError:
             faults.append(f"{where}: allowedAddresses: {word!r} is not a CIDR (or has host bits set)")
     pod_address = data.get("podAddress", "app")
-    if pod_address not in _POD_ADDRESS:
-        faults.append(f"{where}: podAddress {pod_address!r}; use one of {', '.join(sorted(_POD_ADDRESS))}")
+    if pod_address not in POD_ADDRESSES:
+        faults.append(f"{where}: podAddress {pod_address!r}; use one of {', '.join(sorted(POD_ADDRESSES))}")
+    elif pod_address not in SERVED_POD_ADDRESSES:
+        served = ", ".join(sorted(SERVED_POD_ADDRESSES))
+        faults.append(f"{where}: podAddress {pod_address!r} is not served by the agents of this version; use {served}")
     if faults:
         return _faulty(behaviour, *faults)
     namespaces = _words(data["allowedNamespaces"]) if "allowedNamespaces" in data else None

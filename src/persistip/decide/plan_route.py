@@ -16,6 +16,7 @@ import attrs
 from persistip.decide.acceptance import find_verdict
 from persistip.decide.claims import held_prefixes, resolve_claims
 from persistip.decide.events import route_events
+from persistip.decide.fields import FLOWS, POD_ADDRESS
 from persistip.decide.handover import Wanted, drained_spec, first_spec, is_leaving, next_spec, select_forgotten
 from persistip.decide.holder import Choice, select_holder, to_holder
 from persistip.decide.networks import seen_on_network
@@ -116,6 +117,8 @@ def _attach(
         claims=claims,
         holder=holder,
         families=families,
+        pod_address=route.meta.annotations.get(POD_ADDRESS, "app"),
+        flows=route.meta.annotations.get(FLOWS, "keep"),
     )
     if attachment is None:
         return _create(view, wanted) if holder is not None else ()
