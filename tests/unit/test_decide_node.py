@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 
 import attrs
 import pytest
-from world import T0, UPLINK, Kernel
+from world import T0, UPLINK, Kernel, World, pod, route
 
 from persistip.model.actions import DONE, ForgetPin, Outcome, OutcomeState, PutEntry, RecordPin, RemoveEntry
 from persistip.model.attachment import (
@@ -596,3 +596,28 @@ def test_pins_of_the_gone_are_forgotten_beside_an_unknown_mode(kernel: Kernel) -
     assert plan.is_settled
     assert {pin.attachment_uid for pin in kernel.state.pins} == {"one"}
     assert ForgetPin in {type(action) for action in kernel.done}
+
+
+@pytest.mark.parametrize(
+    ("value", "own", "said"),
+    [
+        ("203.0.113.9", {"own_ips": "203.0.113.9"}, "203.0.113.9 is an address of this node's own"),
+        ("203.0.113.8/30", {"gateways": "203.0.113.9"}, "203.0.113.8/30 contains 203.0.113.9, a gateway of this node"),
+    ],
+)
+def test_agent_refuses_what_is_the_nodes_own(value: str, own: dict[str, str], said: str) -> None:
+    """Whoever decided it: a node that gave away its own address or its gateway's would be cut off."""
+    world = World()
+    world.put(pod("x", "a"), route("web", value))
+    world.settle()
+    kernel = Kernel()
+    kernel.attach("10.0.1.11", "veth1", "02:00:00:00:00:01")
+    kernel.state = attrs.evolve(kernel.state, **{name: frozenset({ip_address(ip)}) for name, ip in own.items()})
+    plan = kernel.settle(world.attachment(), now=world.now + 5)
+    assert kernel.state.entries == frozenset()
+    (report,) = plan.reports
+    assert (report.report.state, report.report.reason) == (NodeStateName.FAILED, "UnsupportedAddress")
+    assert report.report.message == said
+    kernel.state = attrs.evolve(kernel.state, own_ips=frozenset({ip_address("2001:db8::9")}), gateways=frozenset())
+    kernel.settle(world.attachment(), now=world.now + 5)
+    assert kernel.state.entries

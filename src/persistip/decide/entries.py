@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import attrs
 
-from persistip.model.address import Prefix, is_single, never_usable
+from persistip.model.address import Prefix, is_single, never_usable, show
 from persistip.model.attachment import AddressAttachment, Holder, How, Release
 from persistip.model.conditions import Reason
 from persistip.model.entry import Entry, ExemptEntry, GuardEntry, NodeState, Pin, PodLink, ProxyEntry, RouteEntry
@@ -51,7 +51,7 @@ def find_duty(attachment: AddressAttachment, node_name: str, state: NodeState) -
     if holder is None or holder.node_name != node_name or not prefixes:
         return base
     base = attrs.evolve(base, is_holder=True)
-    if why := next((why for prefix in prefixes if (why := never_usable(prefix))), None):
+    if why := next((why for prefix in prefixes if (why := never_usable(prefix) or _is_nodes_own(prefix, state))), None):
         return attrs.evolve(base, trouble=Trouble(reason=Reason.UNSUPPORTED_ADDRESS, message=why))
     former = _pin_of(attachment, holder.pod_uid, state)
     pin = _find_pin(attachment, holder, former, state)
@@ -61,6 +61,15 @@ def find_duty(attachment: AddressAttachment, node_name: str, state: NodeState) -
         return attrs.evolve(base, kept=base.kept | standing, trouble=pin)
     entries = frozenset(entry for prefix in prefixes for entry in _entries(prefix, holder, pin, state))
     return attrs.evolve(base, desired=entries, pin=pin)
+
+
+def _is_nodes_own(prefix: Prefix, state: NodeState) -> str | None:
+    """Why the node would cut itself off by delivering *prefix* to a Pod, or None."""
+    for ips, what in ((state.own_ips, "an address of this node's own"), (state.gateways, "a gateway of this node")):
+        found = next((ip for ip in sorted(ips, key=str) if ip.version == prefix.version and ip in prefix), None)
+        if found is not None:
+            return f"{show(prefix)} is {what}" if is_single(prefix) else f"{show(prefix)} contains {found}, {what}"
+    return None
 
 
 def _entries(prefix: Prefix, holder: Holder, pin: Pin, state: NodeState) -> tuple[Entry, ...]:

@@ -130,3 +130,7 @@ class NodeState:
     pod_links: Mapping[IPAddress, PodLink] = attrs.field(factory=dict)
     pins: frozenset[Pin] = frozenset()
     obstacles: tuple[Obstacle, ...] = ()
+    own_ips: frozenset[IPAddress] = frozenset()
+    """The addresses of the node's own links: no attachment may take them away from the node."""
+    gateways: frozenset[IPAddress] = frozenset()
+    """The next hops of the node's own routes, without which it reaches nobody."""

@@ -51,6 +51,8 @@ class MemoryDatapath:
             },
             pins=frozenset(node.pins),
             obstacles=tuple(node.obstacles.values()),
+            own_ips=frozenset({node.ip}),
+            gateways=node.gateways,
         )
 
     async def changes(self) -> AsyncIterator[None]:

@@ -69,6 +69,7 @@ class FabricNode:
         self.name = name
         self.ip = ip
         self.uplinks = uplinks
+        self.gateways: frozenset[IPAddress] = frozenset()
         self.is_up = True
         self.masquerades = True
         self.entries: set[Entry] = set()
