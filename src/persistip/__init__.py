@@ -93,15 +93,18 @@ if TYPE_CHECKING:
         RouteKind,
     )
     from persistip.model.keys import Kind, ObjectKey, ObjectMeta
+    from persistip.model.network import GKENetworkParamSet, Network, NetworkType
     from persistip.model.node import Namespace, Node
     from persistip.model.pod import Pod
     from persistip.model.route import GKEIPRoute, LoadBalancing, ParentRef, ReactionModeName, RouteStatus
     from persistip.model.selector import LabelSelector, Operator, Requirement
+    from persistip.model.service import Service, ServiceCIDR
     from persistip.model.views import (
         ClassView,
         ClusterRanges,
         GatewayFacts,
         GatewayView,
+        NetworkFacts,
         NodeView,
         ParentFacts,
         Policy,
@@ -171,6 +174,7 @@ __all__ = [
     "ForgetPin",
     "From",
     "GKEIPRoute",
+    "GKENetworkParamSet",
     "Gateway",
     "GatewayClass",
     "GatewayFacts",
@@ -189,6 +193,9 @@ __all__ = [
     "LoadBalancing",
     "Mode",
     "Namespace",
+    "Network",
+    "NetworkFacts",
+    "NetworkType",
     "Node",
     "NodePlan",
     "NodeReport",
@@ -236,6 +243,8 @@ __all__ = [
     "RoutePlan",
     "RouteStatus",
     "RouteView",
+    "Service",
+    "ServiceCIDR",
     "StaleError",
     "Status",
     "ThrottledError",
@@ -325,15 +334,18 @@ _HOMES = {
         "RouteKind",
     ),
     "persistip.model.keys": ("Kind", "ObjectKey", "ObjectMeta"),
+    "persistip.model.network": ("GKENetworkParamSet", "Network", "NetworkType"),
     "persistip.model.node": ("Namespace", "Node"),
     "persistip.model.pod": ("Pod",),
     "persistip.model.route": ("GKEIPRoute", "LoadBalancing", "ParentRef", "ReactionModeName", "RouteStatus"),
     "persistip.model.selector": ("LabelSelector", "Operator", "Requirement"),
+    "persistip.model.service": ("Service", "ServiceCIDR"),
     "persistip.model.views": (
         "ClassView",
         "ClusterRanges",
         "GatewayFacts",
         "GatewayView",
+        "NetworkFacts",
         "NodeView",
         "ParentFacts",
         "Policy",

@@ -52,7 +52,8 @@ def plan(
     """
     Say what would stand in the cluster once everything has settled.
 
-    Reads GatewayClass, Gateway, GKEIPRoute, AddressAttachment, Pod, Node, Namespace and ConfigMap; touches no cluster.
+    Reads GatewayClass, Gateway, GKEIPRoute, AddressAttachment, Pod, Node, Namespace, ConfigMap, Network,
+    GKENetworkParamSet, Service and ServiceCIDR; touches no cluster.
 
     Parameters
     ----------
