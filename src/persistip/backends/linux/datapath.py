@@ -120,6 +120,7 @@ class LinuxDatapath:
             pod_links=pod_links,
             pins=self._pins.pins,
             obstacles=obstacles,
+            own_ips=snapshot.own_ips,
         )
 
     # ------------------------------------------------------------------------------------------------------ changes

@@ -30,7 +30,7 @@ from persistip.backends.linux.routes import (
     prepend_route,
     replace_route,
 )
-from persistip.backends.linux.snapshot import PROTOCOL, Snapshot, pinned_hop, pinned_hop_ipv4
+from persistip.backends.linux.snapshot import PROTOCOL, PROTOCOL_KERNEL, Snapshot, pinned_hop, pinned_hop_ipv4
 from persistip.backends.linux.steps import ABSENT, PRESENT, Step, Steps, blocked, failed, link_gone
 from persistip.backends.linux.sysctls import Setting
 from persistip.model.actions import Outcome
@@ -41,7 +41,6 @@ METRIC_IPV6 = 1
 """Lower than any that routes get by default, so that ours wins; above 0, which only the node's own addresses have."""
 
 _HOP_ATTEMPTS = 64
-_PROTOCOL_KERNEL = 2
 
 
 def put_route(entry: RouteEntry, snapshot: Snapshot) -> Steps | Outcome:
@@ -100,7 +99,7 @@ def obstacle_for(prefix: Prefix, snapshot: Snapshot) -> str:
     for route in snapshot.routes.get(prefix, ()):
         if route.protocol == PROTOCOL:
             continue
-        if route.protocol == _PROTOCOL_KERNEL:
+        if route.protocol == PROTOCOL_KERNEL:
             return f"{show(prefix)} is an address of this node, on link {snapshot.link_ref(route.link).name}"
         if prefix.version == 6 and route.metric <= METRIC_IPV6:
             return (

@@ -15,6 +15,7 @@ import attrs
 
 from persistip.backends.linux import filtering, nft, program
 from persistip.backends.linux.errors import error_from_code
+from persistip.backends.linux.flows import forget_flows
 from persistip.backends.linux.snapshot import Snapshot
 from persistip.backends.linux.sockets import Message, NetlinkSocket, Refusal
 from persistip.backends.linux.steps import Step, Steps, blocked
@@ -22,7 +23,7 @@ from persistip.backends.linux.sysctls import Changed, ensure_settings
 from persistip.errors import BackendError, StaleError
 from persistip.model.actions import DONE, Outcome, OutcomeState, PutEntry, RemoveEntry
 from persistip.model.conditions import Reason
-from persistip.model.entry import LinkRef, RouteEntry
+from persistip.model.entry import ExemptEntry, LinkRef, RouteEntry
 
 
 def outcome_of(error: BackendError) -> Outcome:
@@ -90,7 +91,19 @@ class Execution:
             for message in filtering.drop_rules(rules)
         ]
         self._flush()
+        self._forget_flows(actions)
         return self._outcomes
+
+    def _forget_flows(self, actions: Sequence[PutEntry | RemoveEntry]) -> None:
+        """Last of all: what an exemption has done to open flows goes with it, and no rule is left to do it again."""
+        exempt = self._snapshot.rules.exempt
+        for place, action in enumerate(actions):
+            entry = action.entry
+            if isinstance(action, RemoveEntry) and isinstance(entry, ExemptEntry) and entry.prefix not in exempt:
+                try:
+                    forget_flows(self._netfilter, (entry.prefix,))
+                except BackendError as error:
+                    self._outcomes[place] = outcome_of(error)
 
     def _ensure_rules(self, actions: Sequence[PutEntry | RemoveEntry]) -> list[Message]:
         """Each of our tables is made whole if it is there, or if one of *actions* needs it."""

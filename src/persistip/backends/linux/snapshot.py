@@ -21,7 +21,7 @@ from persistip.backends.linux.errors import unavailable
 from persistip.backends.linux.links import Link, dump_links
 from persistip.backends.linux.neighbours import Neighbour, dump_neighbours, dump_ports
 from persistip.backends.linux.nft import Element, TableSpec, dump_elements, read_generation, read_table
-from persistip.backends.linux.routes import TABLE_LOCAL, Route, dump_default_links, dump_routes
+from persistip.backends.linux.routes import TABLE_LOCAL, TYPE_LOCAL, Route, dump_default_links, dump_routes
 from persistip.backends.linux.ruleset import (
     BRIDGE_TABLE,
     EXEMPT,
@@ -37,11 +37,14 @@ from persistip.backends.linux.ruleset import (
 )
 from persistip.backends.linux.sockets import NetlinkSocket
 from persistip.errors import StaleError
-from persistip.model.address import IPAddress, Prefix
+from persistip.model.address import IPAddress, Prefix, is_single
 from persistip.model.entry import LinkRef
 
 PROTOCOL = 190
 """Our number as the originator of routes and neighbour entries; listed by no other program we know of."""
+
+PROTOCOL_KERNEL = 2
+"""The kernel's own, of routes that follow from the addresses of links."""
 
 VERSIONS = (4, 6)
 
@@ -138,6 +141,16 @@ class Snapshot:
             link.index
             for link in self.links.values()
             if link.bridge in self.uplink_indexes and link.kind not in _POD_KINDS
+        )
+
+    @property
+    def own_ips(self) -> frozenset[IPAddress]:
+        """The addresses of the node's links: for each, the kernel itself has made a route in table local."""
+        return frozenset(
+            prefix.network_address
+            for prefix, several in self.routes.items()
+            if is_single(prefix)
+            and any((each.protocol, each.type) == (PROTOCOL_KERNEL, TYPE_LOCAL) for each in several)
         )
 
     def own_routes(self, prefix: Prefix) -> list[Route]:
