@@ -136,6 +136,7 @@ def test_foreign_route_that_comes_to_win_is_an_obstacle(node) -> None:
     state = node.observe(datapath)
     assert not any(isinstance(entry, RouteEntry) for entry in state.entries)
     assert [obstacle.prefix for obstacle in state.obstacles] == [ip_network(address)]
+    assert ip_address(address) in state.own_ips, "so that the agent refuses it, whoever decided it"
 
 
 def test_foreign_proxy_entry_blocks_and_stays(node) -> None:
