@@ -89,9 +89,11 @@ def test_tick_before_a_pods_datagram_was_missed_counts_as_sent() -> None:
     assert probe.unsent == set()
 
 
-def seen(*, is_held: bool = True, lost: int = 0, blackout_ms: float = 0.0) -> EventResult:
-    """What the client saw of 192.0.2.1 in both directions."""
-    flow = Flow(sent=100, lost=lost, blackout_ms=blackout_ms)
+def seen(
+    *, is_held: bool = True, lost: int = 0, blackout_ms: float = 0.0, quiet_ms: tuple[float, float] = (0.0, 0.0)
+) -> EventResult:
+    """What the client saw of 192.0.2.1; *quiet_ms* in and out."""
+    ingress, egress = (Flow(sent=100, lost=lost, blackout_ms=blackout_ms, quiet_ms=each) for each in quiet_ms)
     return EventResult(
         name="x",
         route="a/b",
@@ -100,8 +102,8 @@ def seen(*, is_held: bool = True, lost: int = 0, blackout_ms: float = 0.0) -> Ev
         planned=False,
         source=Place("one", "node-a"),
         target=Place("two", "node-b") if is_held else None,
-        ingress=flow,
-        egress=flow,
+        ingress=ingress,
+        egress=egress,
         reaction_ms=None,
         tcp="none",
         conditions_before={},
@@ -109,10 +111,18 @@ def seen(*, is_held: bool = True, lost: int = 0, blackout_ms: float = 0.0) -> Ev
     )
 
 
-def judged(expected: Expected, *, after: str, lost: int = 0, planned: bool = False) -> tuple[str, ...]:
+def judged(
+    expected: Expected,
+    *,
+    after: str,
+    lost: int = 0,
+    planned: bool = False,
+    quiet_ms: tuple[float, float] = (300.0, 300.0),
+) -> tuple[str, ...]:
     """What fails in an event on an address that the Pod with UID `old` held before."""
     event = Event(name="x", sentence="", planned=planned)
-    return judge(event, seen(is_held=bool(after), lost=lost), expected, before="old", after=after)
+    result = seen(is_held=bool(after), lost=lost, quiet_ms=quiet_ms)
+    return judge(event, result, expected, before="old", after=after)
 
 
 def remarked(blackout_ms: float, expected: Expected = Expected.OTHER_POD, **event: bool) -> str | None:
@@ -125,6 +135,17 @@ def test_lost_packet_is_a_failure_where_a_living_pod_hands_over_and_nowhere_else
     assert judged(Expected.OTHER_POD, after="new", lost=1, planned=True) == said
     assert judged(Expected.UNDISTURBED, after="old", lost=1) == said
     assert judged(Expected.OTHER_POD, after="new", lost=1) == ()
+
+
+def test_address_of_nobody_is_silent_to_the_end_in_both_directions_or_it_is_a_failure() -> None:
+    """Where nobody holds an address both directions must have stopped; gaps within a flow that goes on do not count."""
+    assert judged(Expected.NOBODY, after="", quiet_ms=(300.0, 300.0)) == ()
+    assert judged(Expected.NOBODY, after="", quiet_ms=(300.0, 14.0)) == (
+        "x on 192.0.2.1: nobody holds it, and what one sends from it still arrives outside",
+    )
+    assert judged(Expected.NOBODY, after="", quiet_ms=(2.0, 300.0)) == (
+        "x on 192.0.2.1: nobody holds it, and requests are still answered",
+    )
 
 
 def test_long_silence_is_remarked_of_a_failover_to_a_standby_alone() -> None:

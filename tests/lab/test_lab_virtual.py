@@ -155,6 +155,9 @@ def test_withdrawn_address_is_silent_and_says_why(result: LabResult) -> None:
     for event in withdrawn:
         assert event.target is None
         assert event.ingress.lost == event.ingress.sent > 300
+        assert event.egress.lost == event.egress.sent > 300
+        assert event.ingress.has_stopped
+        assert event.egress.has_stopped
         assert event.conditions_after["Accepted"] == ("False", "NotAllowedByListeners")
         assert event.conditions_before["Ready"] == ("True", "Ready")
 

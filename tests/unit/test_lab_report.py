@@ -94,17 +94,21 @@ def test_loss_is_told_for_each_direction() -> None:
 
 def test_withdrawn_address_is_silent_as_it_should_be() -> None:
     """Silence is right where nobody holds the address, and the changed conditions are told with their reasons."""
-    silent = Flow(sent=500, lost=500, blackout_ms=499.0)
+    silent = Flow(sent=500, lost=400, blackout_ms=399.0, quiet_ms=399.0)
     text = " ".join(told(event(target=None, ingress=silent, egress=silent, after=REFUSED)).split())
-    assert "nat-6d5f8c9b7d-x2k4q on node-a -> nobody silent, as it should be: in for 499 ms, out for 499 ms" in text
+    assert "nat-6d5f8c9b7d-x2k4q on node-a -> nobody silent, as it should be: in for 399 ms, out for 399 ms" in text
     assert "Accepted True -> False (NotAllowedByListeners), Ready True -> False (NotAllowedByListeners)" in text
 
 
-def test_withdrawn_address_that_still_flows_is_pointed_out() -> None:
-    """Packets that flow though nobody holds the address are not called silence."""
-    silent = Flow(sent=500, lost=500, blackout_ms=499.0)
-    text = told(event(target=None, ingress=silent, after=REFUSED))
-    assert "packets still flow out, though nobody holds the address" in text
+@pytest.mark.parametrize("gap_ms", [0.2, 2.0, 14.0, 300.0])
+def test_withdrawn_address_that_still_flows_is_pointed_out(gap_ms: float) -> None:
+    """Packets that flow to the end, whatever gap was among them, are not called silence, then and in the table."""
+    silent = Flow(sent=500, lost=500, blackout_ms=499.0, quiet_ms=499.0)
+    flowing = Flow(sent=500, lost=0, blackout_ms=gap_ms, quiet_ms=0.4)
+    one = event("namespace-unlabelled", target=None, ingress=silent, egress=flowing, after=REFUSED)
+    assert "packets still flow out, though nobody holds the address" in told(one)
+    assert "silent" not in told(one)
+    assert "flows out" in finished(one)
 
 
 @pytest.mark.parametrize(

@@ -141,4 +141,9 @@ def change_that_moved(
 
 
 def _flow(seen: Mapping[str, Any]) -> Flow:
-    return Flow(sent=seen["sent"], lost=seen["lost"], blackout_ms=round(seen["blackout_ms"], 3))
+    return Flow(
+        sent=seen["sent"],
+        lost=seen["lost"],
+        blackout_ms=round(seen["blackout_ms"], 3),
+        quiet_ms=round(seen["quiet_ms"], 3),
+    )

@@ -100,7 +100,7 @@ class Track:
         The longest time without payload between two instants, less one interval.
 
         `blackout_ms` leaves out what our own stalls cover; `silence_ms` does not. Both count the silence that is
-        still going on at the end.
+        still going on at the end; `quiet_ms` is that one alone.
         """
         instants = sorted(at_ns for at_ns, _ in self.heard if since_ns <= at_ns <= until_ns)
         edges = [since_ns, *instants, until_ns]
@@ -118,6 +118,7 @@ class Track:
         return {
             "blackout_ms": max(0, blackout) / 1e6,
             "silence_ms": raw / 1e6,
+            "quiet_ms": max(0, until_ns - edges[-2] - interval_ns) / 1e6,
             "stalled_ms": covered / 1e6,
             "blackout_at_ns": at_ns,
         }

@@ -322,10 +322,10 @@ def _is_clean(flow: Flow) -> bool:
 def _silent_words(event: EventResult) -> Text:
     """Nobody holds the address, so silence is right."""
     flows = (("in", event.ingress), ("out", event.egress))
-    heard = [direction for direction, flow in flows if flow.blackout_ms < 1]
+    heard = [direction for direction, flow in flows if not flow.has_stopped]
     if heard:
-        return Text(f"packets still flow {' and '.join(heard)}, though nobody holds the address", "yellow")
-    times = ", ".join(f"{direction} for {flow.blackout_ms:,.0f} ms" for direction, flow in flows)
+        return Text(f"packets still flow {' and '.join(heard)}, though nobody holds the address", "red")
+    times = ", ".join(f"{direction} for {flow.quiet_ms:,.0f} ms" for direction, flow in flows)
     return Text(f"silent, as it should be: {times}, to the end of the look", "green")
 
 
@@ -395,7 +395,9 @@ def _event_cells(event: EventResult) -> Iterable[Text | str]:
     yield _bare(event.address)
     yield _short_way(event)
     if event.target is None:
-        yield from (Text("silent", "dim"), "")
+        heard = [name for name, flow in (("in", event.ingress), ("out", event.egress)) if not flow.has_stopped]
+        yield Text(f"flows {heard[-1]}", "red") if heard else Text("silent", "dim")
+        yield ""
     else:
         style = "green" if _worst(event) <= SHORT_MS else "yellow"
         yield Text(f"{_worst(event):,.1f}", style)

@@ -15,17 +15,31 @@ import attrs
 
 JSON_VERSION = 1
 
+STOPPED_MS = 100.0
+"""So long nothing must have come before the end of a look to say that nothing comes any more: no machine stalls so."""
+
 Conditions = Mapping[str, tuple[str, str]]
 """Condition type to (status, reason)."""
 
 
 @attrs.frozen(kw_only=True)
 class Flow:
-    """One direction as the client saw it; ``blackout_ms``: the longest silence, less one probe interval."""
+    """
+    One direction as the client saw it.
+
+    ``blackout_ms``: the longest silence, less one probe interval. ``quiet_ms``: the silence that was still going on
+    when the look ended.
+    """
 
     sent: int
     lost: int
     blackout_ms: float
+    quiet_ms: float = 0.0
+
+    @property
+    def has_stopped(self) -> bool:
+        """Nothing comes any more: the silence reaches the end of the look."""
+        return self.quiet_ms >= STOPPED_MS
 
 
 @attrs.frozen

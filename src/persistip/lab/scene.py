@@ -325,6 +325,11 @@ def judge(event: Event, result: EventResult, expected: Expected, *, before: str,
     if (expected is Expected.NOBODY) != (not after):
         return (f"{what}: held by {target} afterwards",)
     failures = []
+    if expected is Expected.NOBODY:
+        if not result.ingress.has_stopped:
+            failures.append(f"{what}: nobody holds it, and requests are still answered")
+        if not result.egress.has_stopped:
+            failures.append(f"{what}: nobody holds it, and what {source} sends from it still arrives outside")
     if expected is Expected.OTHER_POD and after == before:
         failures.append(f"{what}: {source} holds it still")
     if expected in (Expected.SAME_POD, Expected.UNDISTURBED) and after != before:

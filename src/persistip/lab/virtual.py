@@ -34,7 +34,7 @@ from persistip.lab.virtualprobe import VirtualProbe
 from persistip.lab.virtualtime import LoopClock
 from persistip.model.actions import ClusterAction, DatapathAction, Outcome
 from persistip.model.address import IPAddress
-from persistip.model.entry import Announcement, NodeScope, NodeState
+from persistip.model.entry import Announcement, ExemptEntry, NodeScope, NodeState
 from persistip.runtime.clock import SystemClock
 from persistip.settings import AgentSettings
 from persistip.strategies import Announcer, Batch, Cluster, Datapath
@@ -166,8 +166,15 @@ class VirtualSite:
         """Whether what a Pod sends with *address* as source arrives outside with it."""
         if not self._holds(pod, address):
             return False
-        seen = self.fabric.send_from(pod, _parsed(address))
-        return isinstance(seen, Delivered) and seen.source == _parsed(address)
+        source = _parsed(address)
+        seen = self.fabric.send_from(pod, source)
+        return isinstance(seen, Delivered) and seen.source == source and self._is_exempt(seen.node, source)
+
+    def _is_exempt(self, node: str, source: IPAddress) -> bool:
+        """Whether the CNI lets *source* through: as on the real lab's nodes, it masquerades both families."""
+        return any(
+            isinstance(entry, ExemptEntry) and source in entry.prefix for entry in self.fabric.node(node).entries
+        )
 
     def _holds(self, pod: str, address: str) -> bool:
         program = self._programs.get(pod)
