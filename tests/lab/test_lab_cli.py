@@ -104,10 +104,18 @@ def test_faulty_documents_are_told_and_the_rest_runs(tmp_path: Path) -> None:
 
 def test_kept_lab_takes_commands_from_a_pipe() -> None:
     """After the events the prompt takes commands until the input ends, and the run's own result stands."""
-    ended = lab("--datapath", "memory", "--keep", "--event", "agent-killed", typed="routes\nprobe 192.0.2.140\nbogus\n")
+    ended = lab(
+        "--datapath",
+        "memory",
+        "--keep",
+        "--event",
+        "agent-killed",
+        typed="routes\nprobe foo\nprobe 192.0.2.140\nbogus\n",
+    )
     assert ended.returncode == 0, ended.stdout
-    assert "phone/nat: 192.0.2.140/32, 2001:db8:1::f0:40/128, held by nat-" in ended.stdout
-    assert "s  nat-" in ended.stdout
+    assert "phone/nat: 192.0.2.140, 2001:db8:1::f0:40, held by nat-" in ended.stdout
+    assert "answered by nat-" in ended.stdout
+    assert " lost; the longest silence was " in ended.stdout
     assert "unknown command 'bogus'" in ended.stdout
     assert "Everything went as promised." in ended.stdout
 
@@ -131,6 +139,50 @@ def test_prompt_runs_commands_in_the_lab_namespaces() -> None:
     ended = lab("--keep", "--event", "address-conflict", typed=f"in node-b {look}\nquit\n")
     assert "'cni0'" in ended.stdout
     assert "exit status 5" in ended.stdout
+
+
+def end_by_interrupts(process: subprocess.Popen[str], *pauses: float) -> None:
+    """Press Ctrl-C after each pause, as a terminal does: every process of the group has it."""
+    for pause in pauses:
+        time.sleep(pause)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "persistip lab: interrupted; everything it made is gone\n"), output
+
+
+@pytest.mark.parametrize("datapath", ["memory", pytest.param("linux", marks=pytest.mark.requires("kernel"))])
+@pytest.mark.parametrize("pauses", [(0.0,), (0.0, 0.01, 0.05), (0.0, 0.3)])
+def test_interrupts_in_quick_succession_end_with_one_sentence(datapath: str, pauses: tuple[float, ...]) -> None:
+    """However often Ctrl-C is pressed, a running lab goes down in order, with one sentence and status 130."""
+    command = [*COMMAND, "--datapath", datapath, "--keep", "--event", "address-conflict"]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Who holds what" in line:
+            break
+    end_by_interrupts(process, *pauses)
+
+
+@pytest.mark.parametrize("begun_seconds", [0.1, 0.2, 0.35, 0.5])
+def test_interrupt_while_the_program_is_loaded_ends_with_the_same_sentence(begun_seconds: float) -> None:
+    """Ctrl-C in the first moments, when modules are being loaded, shows no traceback."""
+    process = subprocess.Popen(
+        [*COMMAND, "--datapath", "memory", "--keep"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end_by_interrupts(process, begun_seconds)
 
 
 @pytest.mark.requires("kernel")

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import os
 import signal
 import sys
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 
 from persistip.cli import lab as verb
+from persistip.cli import main
 from persistip.lab import sandbox
-from persistip.lab.prompt import VERBS, Command, Prompt, find_pod, parse, run_prompt
+from persistip.lab.prompt import VERBS, Command, Prompt, find_pod, parse, parse_all, run_prompt
 from persistip.lab.report import make_console
-from persistip.lab.results import LabResult, Place, RouteResult
+from persistip.lab.results import Flow, LabResult, Place, RouteResult, Sight
+from persistip.lab.site import ProbeFailedError
 from persistip.wire.files import find_doubts, read_files
 
 BAD_ROUTE = """
@@ -183,10 +186,36 @@ def test_interrupt_ends_with_status_130(capsys: pytest.CaptureFixture[str], monk
         raise KeyboardInterrupt
 
     monkeypatch.setattr("persistip.lab.story.run", interrupt)
+    monkeypatch.setattr(sys, "argv", ["persistip", "lab"])
+    monkeypatch.setattr("persistip.cli.make_app", lambda: lambda: verb.app(["--datapath", "memory"]))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as ended:
-        verb.app(["--datapath", "memory"])
+        main()
     assert ended.value.code == 130
-    assert "interrupted" in capsys.readouterr().err
+    assert capsys.readouterr().err == "persistip lab: interrupted; everything it made is gone\n"
+
+
+@pytest.mark.parametrize("place", ["persistip.lab.story.run", "persistip.lab.story._tell"])
+@pytest.mark.parametrize("flags", [("--json",), ()])
+def test_fault_of_the_lab_itself_is_a_failure_and_no_mere_traceback(
+    place: str, flags: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever breaks in the lab's own look, the run fails by a sentence, as a document too, with status 1."""
+
+    def slip(*_: object) -> LabResult:
+        raise KeyError("no such Pod")
+
+    monkeypatch.setattr(place, slip)
+    with pytest.raises(SystemExit) as ended:
+        verb.app(["--datapath", "memory", *flags])
+    output, errors = capsys.readouterr()
+    said = "the lab itself failed and saw no more: KeyError: 'no such Pod'"
+    assert ended.value.code == 1
+    assert "Traceback" in errors
+    assert said in " ".join(output.split())
+    if flags:
+        found = json.loads(output)
+        assert (found["ok"], found["failures"]) == (False, [said])
 
 
 # ---------------------------------------------------------------- the prompt
@@ -276,7 +305,7 @@ class FakeLab:
         place = Place("nat-x1", "node-a")
         return (
             RouteResult(
-                route="phone/nat", addresses=("192.0.2.1/32",), place=place, conditions={"Ready": ("True", "Ready")}
+                route="phone/nat", addresses=("192.0.2.1",), place=place, conditions={"Ready": ("True", "Ready")}
             ),
         )
 
@@ -284,9 +313,22 @@ class FakeLab:
         """Return who runs."""
         return {"node-a": True, "node-b": False}
 
-    async def reach(self, address: str) -> str | None:
-        """Answer for one address only."""
-        return "nat-x1@uid" if address == "192.0.2.1" else None
+    async def measure(self, address: str, seconds: float) -> Sight:
+        """Answer for one address, know nothing of another, and fail otherwise."""
+        sent = int(seconds * 1000)
+        match address:
+            case "192.0.2.1":
+                return Sight(
+                    who=("nat-x1@u1", "nat-x2@u2"),
+                    ingress=Flow(sent=sent, lost=2, blackout_ms=3.04),
+                    egress=Flow(sent=sent, lost=0, blackout_ms=0.5),
+                )
+            case "192.0.2.9":
+                silent = Flow(sent=sent, lost=sent, blackout_ms=1000 * seconds)
+                return Sight(who=(), ingress=silent, egress=Flow(sent=0, lost=0, blackout_ms=1000 * seconds))
+            case "192.0.2.66":
+                raise RuntimeError("a slip of ours")
+        raise ProbeFailedError("the probe fell silent")
 
 
 def typed(*lines: str) -> tuple[FakeLab, str]:
@@ -319,6 +361,11 @@ def typed(*lines: str) -> tuple[FakeLab, str]:
         ("cut node-a", ("cut", "node-a")),
         ("restore node-a", ("restore", "node-a")),
         ("in node-a ip route", ("run_inside", "node-a", ("ip", "route"))),
+        (
+            "label namespace - phone tier=gold old-",
+            ("patch", "Namespace", "", "phone", {"metadata": {"labels": {"tier": "gold", "old": None}}}),
+        ),
+        ("label pod phone nat-x1 a=", ("patch", "Pod", "phone", "nat-x1", {"metadata": {"labels": {"a": ""}}})),
     ],
 )
 def test_command_asks_the_lab(line: str, call: tuple[object, ...]) -> None:
@@ -329,12 +376,16 @@ def test_command_asks_the_lab(line: str, call: tuple[object, ...]) -> None:
 def test_look_around_tells_routes_pods_and_agents() -> None:
     """Status names holders, conditions, Pods and which agents run; help names every command."""
     text = typed("status", "help", "probe 192.0.2.1 0.3", "probe 192.0.2.9 0.1", "in node-a false")[1]
-    assert "phone/nat: 192.0.2.1/32, held by nat-x1 on node-a" in text
+    assert "phone/nat: 192.0.2.1, held by nat-x1 on node-a" in text
     assert "phone/nat-x1: node-a, Ready, 10.244.1.2" in text
     assert "agents: node-a runs, node-b does not run" in text
     assert all(each.name in text and each.help in text for each in VERBS)
-    assert text.count("s  nat-x1") == 1
+    assert "answered by nat-x1, then nat-x2" in text
+    assert "in   300 sent, 2 lost; the longest silence was 3.0 ms" in text
+    assert "out  300 sent, 0 lost; the longest silence was 0.5 ms" in text
     assert "nobody answers" in text
+    assert "in   nothing came of 100 sent" in text
+    assert "out  nothing was heard" in text
     assert "exit status 3" in text
 
 
@@ -347,6 +398,36 @@ def test_mistaken_command_is_answered_and_asks_nothing(tmp_path: Path) -> None:
     assert "there is no Pod zebra" in text
     assert "spec.x: unknown field" in text
     assert [call[:1] for call in lab.calls] == [("apply",)]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("probe foo", "'foo' does not appear to be an IPv4 or IPv6 address"),
+        ("probe 192.0.2.5", "the probe fell silent"),
+        ("probe 192.0.2.66", "probe failed: RuntimeError: a slip of ours"),
+        ("label pod phone nat-x1 a", "'a': write KEY=VALUE, or KEY- to remove a label"),
+        ("label secret phone x a=b", "no labels of a secret here; KIND is one of Pod, Node,"),
+        ("label node phone node-a a=b", "a Node belongs to no namespace; write - for it"),
+        ("label pod - nat-x1 a=b", "a Pod belongs to a namespace"),
+    ],
+)
+def test_command_that_fails_is_a_sentence_and_the_prompt_goes_on(line: str, said: str) -> None:
+    """Whatever becomes of a command, its reason is told and the next one is carried out."""
+    lab, text = typed(line, "cut node-a")
+    assert said in " ".join(text.split())
+    assert lab.calls == [("cut", "node-a")]
+
+
+def test_line_may_hold_several_commands() -> None:
+    """A semicolon outside quotes ends a command; what is wrong has its sentence in its place."""
+    assert parse_all("delete pod a; probe 192.0.2.1 5;; bogus # ; x") == [
+        Command("delete pod", ("a",)),
+        Command("probe", ("192.0.2.1", "5")),
+        "unknown command 'bogus'; `help` lists all",
+    ]
+    assert parse_all("in node-a sh -c 'a; b'") == [Command("in", ("node-a", "sh", "-c", "a; b"))]
+    assert parse_all("in node-a 'ip") == [parse("in node-a 'ip")]
 
 
 def test_prompt_reads_a_pipe_to_its_end_or_quit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,17 @@ library nor a client it does not use.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from typing import TYPE_CHECKING
 
-from cyclopts import App
+if TYPE_CHECKING:
+    from cyclopts import App
 
-EXIT_PIPE = 141
-"""As a shell shows a process that SIGPIPE has ended."""
+EXIT_PIPE, EXIT_INTERRUPTED = 141, 130
+"""As a shell shows a process that SIGPIPE, or SIGINT, has ended."""
+INSIDE = "PERSISTIP_LAB_SANDBOX"
+"""What the environment of a lab's own process has: the process around it speaks for both."""
 
 VERBS = {
     "run": "persistip.cli.run:app",
@@ -25,7 +30,9 @@ VERBS = {
 
 def make_app() -> App:
     """The command line, its verbs not yet loaded."""
-    app = App(name="persistip", help="Persistent IP addresses for Kubernetes Pods.")
+    from cyclopts import App  # noqa: PLC0415 - takes so long that Ctrl-C may come meanwhile
+
+    app = App(name="persistip", help="Persistent IP addresses for Kubernetes Pods.", suppress_keyboard_interrupt=False)
     for name, target in VERBS.items():
         app.command(target, name=name)
     return app
@@ -39,3 +46,12 @@ def main() -> None:
         # Whoever read our output has read enough (`persistip plan … | head`); the interpreter must not flush again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_PIPE)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if INSIDE not in os.environ:
+            lab = sys.argv[1:2] == ["lab"]
+            print(
+                "persistip lab: interrupted; everything it made is gone" if lab else "persistip: interrupted",
+                file=sys.stderr,
+            )
+        sys.exit(EXIT_INTERRUPTED)

@@ -15,6 +15,7 @@ import importlib.util
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +36,9 @@ EXAMPLE = Path(sandbox.__file__).parent / "examples"
 _SOURCES = Path(sandbox.__file__).resolve().parents[2]
 _MEMORY_HINT = "Without it the lab still runs, on simulated packets: persistip lab --datapath memory"
 
-app = App(name="lab", help="Run a whole cluster on this machine and watch an address move.")
+app = App(
+    name="lab", help="Run a whole cluster on this machine and watch an address move.", suppress_keyboard_interrupt=False
+)
 
 
 @attrs.frozen
@@ -95,11 +98,7 @@ def lab(
     options = LabOptions(
         datapath=datapath, seed=seed, with_agents=not without_agents, keep=keep, events=tuple(event or ())
     )
-    try:
-        sys.exit(_run(options, tuple(file or ()), as_json))
-    except KeyboardInterrupt:
-        print("persistip lab: interrupted; everything it made is gone", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(_run(options, tuple(file or ()), as_json))
 
 
 def example_text() -> str:
@@ -172,12 +171,16 @@ def _enter_sandbox(options: LabOptions, files: Sequence[Path], as_json: bool) ->
         return _refuse(f"real packets need Linux namespaces, and this is {sys.platform}.\n{_MEMORY_HINT}")
     if importlib.util.find_spec("pyroute2") is None:
         return _refuse(f"real packets need pyroute2: pip install 'persistip[lab]'\n{_MEMORY_HINT}")
-    program = [sys.executable, "-P", "-c", "from persistip.cli.lab import app; app()"]
+    program = [sys.executable, "-P", "-c", "from persistip.cli import main; main()", "lab"]
     path = os.pathsep.join(part for part in (str(_SOURCES), os.environ.get("PYTHONPATH")) if part)
     try:
-        return sandbox.run([*program, *_arguments(options, files, as_json)], {**os.environ, "PYTHONPATH": path})
+        status = sandbox.run([*program, *_arguments(options, files, as_json)], {**os.environ, "PYTHONPATH": path})
     except sandbox.SandboxUnavailableError as error:
         return _refuse(str(error))
+    if status == EXIT_INTERRUPTED:
+        # Told out here, where it is true however the program inside ended.
+        raise KeyboardInterrupt
+    return status
 
 
 def _arguments(options: LabOptions, files: Sequence[Path], as_json: bool) -> list[str]:
@@ -193,7 +196,8 @@ def _run_story(options: LabOptions, manifests: Sequence[Manifest], as_json: bool
     # The sandbox is entered by a process that has loaded none of this.
     from persistip.lab.promises import make_promises  # noqa: PLC0415
     from persistip.lab.report import Report, make_console, make_quiet_console  # noqa: PLC0415
-    from persistip.lab.story import run  # noqa: PLC0415
+    from persistip.lab.site import FabricError  # noqa: PLC0415
+    from persistip.lab.story import failed_result, run  # noqa: PLC0415
 
     if not as_json:
         console = make_console(sys.stdout)
@@ -203,23 +207,17 @@ def _run_story(options: LabOptions, manifests: Sequence[Manifest], as_json: bool
     report.begin()
     try:
         result = run(options, manifests, report, make_promises())
-    except _refusals(options) as error:
+    except (FabricError, PermissionError) as error:
         return _refuse(f"the kernel refuses what the lab needs: {error}\n{_MEMORY_HINT}")
+    except Exception as error:  # noqa: BLE001 - a fault of the lab's own: whoever reads the result must learn of it
+        traceback.print_exc()
+        result = failed_result(options, error)
     finally:
         report.close()
     report.finish(result)
     if as_json:
         _print_json(result)
     return EXIT_OK if result.is_ok else EXIT_BROKEN
-
-
-def _refusals(options: LabOptions) -> tuple[type[Exception], ...]:
-    """What means that this machine cannot do it."""
-    if options.datapath == "memory":
-        return ()
-    from persistip.lab.fabric import FabricError  # noqa: PLC0415 - loads pyroute2
-
-    return (FabricError, PermissionError)
 
 
 def _print_json(result: LabResult) -> None:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any, Self
 
 import attrs
@@ -19,7 +20,7 @@ import attrs
 from persistip.backends.memory import AlreadyExistsError, MemoryStore, NotFoundError
 from persistip.lab.kubelet import WORKLOADS, Journal, Kubelet, changes, delete_pod, host_of
 from persistip.lab.options import LabOptions
-from persistip.lab.results import Place, RouteResult
+from persistip.lab.results import Place, RouteResult, Sight, bare_address, flow_of
 from persistip.lab.site import NodeFacts, Site
 from persistip.lab.workloads import is_ready, is_terminating, plan_workload, pods_to_evict, suffixes
 from persistip.model.address import Malformed, Prefix, parse_prefix
@@ -268,7 +269,7 @@ class Lab:
         return tuple(
             RouteResult(
                 route=each.path,
-                addresses=tuple(str(prefix) for prefix in each.prefixes),
+                addresses=tuple(bare_address(str(prefix)) for prefix in each.prefixes),
                 place=each.place,
                 conditions=each.conditions,
             )
@@ -283,6 +284,15 @@ class Lab:
         """What is in the node's kernel and not ours, a line for each; but for what comes and goes with Pods."""
         return await self.site.foreign(node)
 
+    async def measure(self, address: str, seconds: float) -> Sight:
+        """What the client outside sees of *address* for so long, a payload a millisecond in each direction."""
+        probe = self.site.probes()[ip_address(address).version]
+        await probe.start(address, await self._port_at(address), settle_seconds=0.1)
+        await asyncio.sleep(seconds)
+        seen = await probe.stop()
+        who = tuple(dict.fromkeys(stretch[0] for stretch in seen["ingress"]["stretches"]))
+        return Sight(who=who, ingress=flow_of(seen["ingress"]), egress=flow_of(seen["egress"]))
+
     @staticmethod
     def port_of(pod: Manifest) -> int:
         """The port of a Pod's program."""
@@ -294,12 +304,14 @@ class Lab:
 
     async def reach(self, address: str) -> str | None:
         """Who answers at *address* to the client outside, by UDP and by TCP alike: ``name@uid`` of the Pod."""
-        standing = next(
-            (each for each in await self.standings() if address in map(str, map(host_of_prefix, each.prefixes))), None
-        )
-        port = await self.port_for(standing) if standing else _DEFAULT_PORT
-        answer = await self.site.probes()[6 if ":" in address else 4].reach(address, port)
+        answer = await self.site.probes()[6 if ":" in address else 4].reach(address, await self._port_at(address))
         return answer["udp"] if answer["udp"] == answer["tcp"] else None
+
+    async def _port_at(self, address: str) -> int:
+        for standing in await self.standings():
+            if address in map(host_of_prefix, standing.prefixes):
+                return await self.port_for(standing)
+        return _DEFAULT_PORT
 
     async def port_for(self, standing: Standing) -> int:
         """The port on which the Pods of a route answer."""

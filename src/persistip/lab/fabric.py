@@ -39,6 +39,7 @@ from pyroute2.nftables.expressions import genex, masq
 from pyroute2.nftables.main import NFTables
 
 from persistip.lab import sandbox
+from persistip.lab.site import FabricError
 
 Result = TypeVar("Result")
 CNI = Literal["ptp", "bridge"]
@@ -62,10 +63,6 @@ _QUIET = {
     "net.ipv6.conf.default.router_solicitations": "0",
 }
 _IFA_F_NODAD = 0x02
-
-
-class FabricError(Exception):
-    """The kernel cannot do what the lab's network needs; the sentence names it."""
 
 
 @attrs.frozen

@@ -15,7 +15,7 @@ import attrs
 
 from persistip.lab.cluster import Lab, Standing, host_of_prefix
 from persistip.lab.kubelet import Journal
-from persistip.lab.results import EventResult, Flow
+from persistip.lab.results import EventResult, flow_of
 from persistip.lab.site import AddressProbe
 from persistip.model.route import ReactionModeName
 
@@ -95,8 +95,8 @@ class Measurement:
             standby=event.standby,
             source=self._before.place,
             target=target,
-            ingress=_flow(flows["ingress"]),
-            egress=_flow(flows["egress"]),
+            ingress=flow_of(flows["ingress"]),
+            egress=flow_of(flows["egress"]),
             reaction_ms=self._reaction_ms(flows) if is_moved and not event.is_delayed else None,
             tcp=seen["tcp"],
             conditions_before=self._before.conditions,
@@ -138,12 +138,3 @@ def change_that_moved(
     if eligible_ns >= begin_ns:
         return eligible_ns
     return min((at for at in (old.unready_ns, old.terminating_ns) if at >= begin_ns), default=None)
-
-
-def _flow(seen: Mapping[str, Any]) -> Flow:
-    return Flow(
-        sent=seen["sent"],
-        lost=seen["lost"],
-        blackout_ms=round(seen["blackout_ms"], 3),
-        quiet_ms=round(seen["quiet_ms"], 3),
-    )

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from persistip.backends.memory import MemoryStore
-from persistip.lab.results import EventResult, PromiseResult, RouteResult
+from persistip.lab.results import EventResult, PromiseResult, RouteResult, Sight
 from persistip.model.entry import NodeState
 
 Manifest = Mapping[str, Any]
@@ -97,6 +97,10 @@ class RunningLab(Protocol):
 
     async def reach(self, address: str) -> str | None:
         """Who answers at *address* to the client outside: ``name@uid`` of the Pod."""
+        ...
+
+    async def measure(self, address: str, seconds: float) -> Sight:
+        """What the client outside sees of *address* for so long, a payload a millisecond in each direction."""
         ...
 
     async def run_inside(self, machine: str, command: Sequence[str]) -> int:

@@ -237,7 +237,8 @@ class _Running:
             raise ValueError("a Pod's program is heard through its standard output")
         self._output = process.stdout
         os.set_blocking(self._output.fileno(), False)
-        asyncio.get_running_loop().add_reader(self._output.fileno(), self._read)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._output.fileno(), self._read)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; nothing happens when the process has ended."""
@@ -247,7 +248,7 @@ class _Running:
     def forget(self) -> None:
         """Hear no more of it."""
         if self._is_heard:
-            asyncio.get_running_loop().remove_reader(self._output.fileno())
+            self._loop.remove_reader(self._output.fileno())
         self._is_heard = False
 
     def _read(self) -> None:

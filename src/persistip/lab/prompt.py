@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 import attrs
@@ -21,9 +22,13 @@ from rich.console import Console
 
 from persistip.errors import PersistIPError
 from persistip.lab.observer import Manifest, RunningLab
+from persistip.lab.results import Flow
 from persistip.wire.files import read_files
 
-_REACH_SECONDS = 0.2
+_LABELLED = {
+    kind.lower(): kind for kind in ("Pod", "Node", "Namespace", "Gateway", "GKEIPRoute", "StatefulSet", "Deployment")
+}
+_CLUSTER_WIDE = frozenset({"Node", "Namespace"})
 
 
 @attrs.frozen
@@ -55,7 +60,8 @@ VERBS = (
     Verb("restore", "NODE", "plug it in again", 1, 1),
     Verb("apply", "FILE...", "create or change what the manifests say", 1, None),
     Verb("in", "MACHINE COMMAND...", "run a command in a namespace: a node, NAMESPACE/POD, client, router", 2, None),
-    Verb("probe", "ADDRESS [SECONDS]", "who answers there, told whenever it changes", 1, 2),
+    Verb("label", "KIND NS NAME K=V|K-...", "set labels, or remove them; NS is - where there is none", 4, None),
+    Verb("probe", "ADDRESS [SECONDS]", "a payload a millisecond, in and out, and what was lost", 1, 2),
     Verb("help", "", "this list"),
     Verb("quit", "", "take the lab down"),
 )
@@ -67,6 +73,23 @@ class Command:
 
     verb: str
     arguments: tuple[str, ...] = ()
+
+
+def parse_all(line: str) -> Sequence[Command | str]:
+    """The commands of a line, with `;` between them; a sentence in place of each that is wrong."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=";")
+    lexer.whitespace_split = True
+    parts: list[list[str]] = [[]]
+    try:
+        for word in lexer:
+            if word.strip(";"):
+                parts[-1].append(shlex.quote(word))
+            else:
+                parts.append([])
+    except ValueError:
+        parts = [[line]]
+    found = (parse(" ".join(part)) for part in parts)
+    return [each for each in found if each is not None]
 
 
 def parse(line: str) -> Command | str | None:
@@ -145,6 +168,7 @@ class Prompt:
             "restore": self._restore,
             "apply": self._apply,
             "in": self._in,
+            "label": self._label,
             "probe": self._probe,
             "help": self._help,
         }
@@ -157,6 +181,8 @@ class Prompt:
                 await result
         except (PersistIPError, LookupError, ValueError, OSError) as error:
             self._say(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one command must not take the cluster down
+            self._say(f"{command.verb} failed: {type(error).__name__}: {error}")
 
     def _say(self, text: str) -> None:
         self._console.print(text)
@@ -244,19 +270,35 @@ class Prompt:
         if status:
             self._say(f"exit status {status}")
 
+    async def _label(self, kind: str, namespace: str, name: str, *labels: str) -> None:
+        if kind.lower() not in _LABELLED:
+            raise LookupError(f"no labels of a {kind} here; KIND is one of {', '.join(_LABELLED.values())}")
+        kind = _LABELLED[kind.lower()]
+        if (namespace == "-") != (kind in _CLUSTER_WIDE):
+            where = "belongs to no namespace; write - for it" if kind in _CLUSTER_WIDE else "belongs to a namespace"
+            raise LookupError(f"a {kind} {where}")
+        changes: dict[str, str | None] = {}
+        for label in labels:
+            key, equals, value = label.partition("=")
+            if not equals and not label.endswith("-"):
+                raise ValueError(f"{label!r}: write KEY=VALUE, or KEY- to remove a label")
+            changes[key if equals else label[:-1]] = value if equals else None
+        patch = {"metadata": {"labels": changes}}
+        await self._lab.patch(kind, "" if kind in _CLUSTER_WIDE else namespace, name, patch)
+
     async def _probe(self, address: str, seconds: str = "1") -> None:
-        """Ask again and again; a look at who answers, not a measurement."""
-        loop = asyncio.get_running_loop()
-        begin = loop.time()
-        last: str | None = ""
-        while True:
-            who = await self._lab.reach(address)
-            if who != last:
-                last = who
-                self._say(f"{loop.time() - begin:7.3f} s  {who.partition('@')[0] if who else 'nobody answers'}")
-            if loop.time() - begin + _REACH_SECONDS > float(seconds):
-                return
-            await asyncio.sleep(_REACH_SECONDS)
+        """As in the story: what the client outside sends and gets back, and what it hears of the Pod."""
+        seen = await self._lab.measure(str(ip_address(address)), float(seconds))
+        names = [who.partition("@")[0] for who in seen.who]
+        self._say(f"answered by {', then '.join(names)}" if names else "nobody answers")
+        for direction, flow in (("in ", seen.ingress), ("out", seen.egress)):
+            self._say(f"  {direction}  {_flow_words(flow)}")
+
+
+def _flow_words(flow: Flow) -> str:
+    if flow.sent == flow.lost:
+        return f"nothing came of {flow.sent:,} sent" if flow.sent else "nothing was heard"
+    return f"{flow.sent:,} sent, {flow.lost:,} lost; the longest silence was {flow.blackout_ms:,.1f} ms"
 
 
 def _runs(running: bool) -> str:
@@ -268,13 +310,13 @@ async def run_prompt(lab: RunningLab, console: Console) -> None:
     prompt = Prompt(lab, console)
     console.print("The lab goes on running. `help` lists what can be done; `quit` takes it down.")
     async for line in _lines(sys.stdin.fileno(), lambda: _invite(console)):
-        parsed = parse(line)
-        if isinstance(parsed, str):
-            console.print(parsed)
-        elif parsed is not None:
-            if parsed.verb == "quit":
+        for parsed in parse_all(line):
+            if isinstance(parsed, str):
+                console.print(parsed)
+            elif parsed.verb == "quit":
                 return
-            await prompt.run(parsed)
+            else:
+                await prompt.run(parsed)
 
 
 def _invite(console: Console) -> None:

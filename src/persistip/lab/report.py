@@ -23,7 +23,17 @@ from rich.text import Text
 from persistip.lab.observer import RunningLab
 from persistip.lab.options import LabOptions
 from persistip.lab.prompt import run_prompt
-from persistip.lab.results import Conditions, EventResult, Flow, LabResult, Place, PromiseResult, RouteResult, is_move
+from persistip.lab.results import (
+    Conditions,
+    EventResult,
+    Flow,
+    LabResult,
+    Place,
+    PromiseResult,
+    RouteResult,
+    bare_address,
+    is_move,
+)
 
 WIDTH = 100
 SHORT_MS = 50.0
@@ -250,7 +260,7 @@ def route_table(routes: Sequence[RouteResult]) -> Table:
         for address in route.addresses:
             place = route.place
             table.add_row(
-                Text(_bare(address), "bold"),
+                Text(bare_address(address), "bold"),
                 route.route,
                 place.pod if place else Text("nobody", "yellow"),
                 place.node if place else "",
@@ -271,7 +281,7 @@ def _is_ready(route: RouteResult) -> bool:
 def event_lines(event: EventResult) -> Iterable[Line]:
     """What one event did to one address: who holds it, what was lost, what became of TCP and conditions."""
     planned = ("  planned", "green") if _kind(event) == 0 else ""
-    yield Line(Text.assemble((_bare(event.address), "bold"), f"  {_way(event)}", planned), 4)
+    yield Line(Text.assemble((bare_address(event.address), "bold"), f"  {_way(event)}", planned), 4)
     if event.target is None and event.source is not None:
         yield Line(_silent_words(event), 6)
     elif _is_clean(event.ingress) and _is_clean(event.egress):
@@ -392,7 +402,7 @@ def _kind(event: EventResult) -> int:
 
 def _event_cells(event: EventResult) -> Iterable[Text | str]:
     yield event.name
-    yield _bare(event.address)
+    yield bare_address(event.address)
     yield _short_way(event)
     if event.target is None:
         heard = [name for name, flow in (("in", event.ingress), ("out", event.egress)) if not flow.has_stopped]
@@ -454,12 +464,6 @@ def _worst(event: EventResult) -> float:
 
 def _times(events: Sequence[EventResult]) -> str:
     return "once" if len(events) == 1 else f"{len(events)} times"
-
-
-def _bare(address: str) -> str:
-    """An address as people write it, without the length of a single one."""
-    host, _, length = address.partition("/")
-    return host if length in ("", "32", "128") else address
 
 
 def _table(*headers: str, gap: int = 2) -> Table:

@@ -42,6 +42,15 @@ class Flow:
         return self.quiet_ms >= STOPPED_MS
 
 
+@attrs.frozen(kw_only=True)
+class Sight:
+    """A look at one address; ``who`` answered, ``name@uid`` in the order of their first answers."""
+
+    who: tuple[str, ...]
+    ingress: Flow
+    egress: Flow
+
+
 @attrs.frozen
 class Place:
     """A Pod and its node."""
@@ -52,7 +61,7 @@ class Place:
 
 @attrs.frozen(kw_only=True)
 class RouteResult:
-    """How one route stands at the end."""
+    """How one route stands at the end; ``addresses``: single ones bare, networks as CIDR."""
 
     route: str
     addresses: tuple[str, ...]
@@ -174,6 +183,22 @@ def _event(event: EventResult) -> dict[str, Any]:
 
 def _conditions(conditions: Conditions) -> dict[str, dict[str, str]]:
     return {type_: {"status": status, "reason": reason} for type_, (status, reason) in conditions.items()}
+
+
+def flow_of(seen: Mapping[str, Any]) -> Flow:
+    """One direction of a probe's result."""
+    return Flow(
+        sent=seen["sent"],
+        lost=seen["lost"],
+        blackout_ms=round(seen["blackout_ms"], 3),
+        quiet_ms=round(seen["quiet_ms"], 3),
+    )
+
+
+def bare_address(address: str) -> str:
+    """An address as people write it, without the length of a single one."""
+    host, _, length = address.partition("/")
+    return host if length in ("", "32", "128") else address
 
 
 def is_move(event: EventResult) -> bool:

@@ -25,6 +25,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -41,6 +42,8 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _ENVIRONMENT = "PERSISTIP_LAB_SANDBOX"
 _RELAYED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _SI_KERNEL = 0x80
+PATIENCE_SECONDS = 5.0
+"""How long a command may take to go down after Ctrl-C before another one kills it."""
 _TMPFS_PLACES = ("/run", "/mnt", "/media", "/srv", "/opt")
 """Folders that every system has and the lab does not read: the private tmpfs hides one, so that no folder is made."""
 
@@ -166,8 +169,9 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
     """
     Run *command* in a sandbox of its own and return its exit status (128 + signal if it was killed).
 
-    Standard streams and the terminal are shared; signals sent to this process reach the command; a second
-    Ctrl-C ends it at once. Call it from the main thread of a process without other threads: it forks.
+    Standard streams and the terminal are shared; signals sent to this process reach the command; a Ctrl-C that comes
+    PATIENCE_SECONDS after the first kills it. Call it from the main thread of a process without other threads, since it
+    forks.
     Raises SandboxUnavailableError, saying what is missing, before the command starts; OSError if there is no such
     program.
     """
@@ -215,7 +219,8 @@ def _relay(child: int, outermost: bool) -> int:
 
     A terminal sends Ctrl-C to every process of the group, so the child has it already (SI_KERNEL).
     """
-    interrupts = 0
+    first_interrupt: float | None = None
+    is_given_up = False
     while True:
         with contextlib.suppress(ChildProcessError):
             while True:
@@ -224,13 +229,16 @@ def _relay(child: int, outermost: bool) -> int:
                     break
                 if pid == child:
                     code = os.waitstatus_to_exitcode(status)
-                    return code if code >= 0 else 128 - code
+                    code = code if code >= 0 else 128 - code
+                    return 128 + signal.SIGINT if is_given_up else code
         caught = signal.sigwaitinfo({*_RELAYED, signal.SIGCHLD})
         if caught.si_signo == signal.SIGCHLD:
             continue
         if caught.si_signo == signal.SIGINT and outermost:
-            interrupts += 1
-            if interrupts > 1:
+            now = time.monotonic()
+            first_interrupt = now if first_interrupt is None else first_interrupt
+            if now - first_interrupt > PATIENCE_SECONDS:
+                is_given_up = True
                 os.kill(child, signal.SIGKILL)
                 continue
         if caught.si_code != _SI_KERNEL:

@@ -15,12 +15,17 @@ from typing import Any, Protocol
 import attrs
 
 from persistip.backends.memory import MemoryStore
+from persistip.errors import PersistIPError
 from persistip.model.entry import NodeState
 from persistip.strategies import Clock
 
 
-class ProbeFailedError(Exception):
+class ProbeFailedError(PersistIPError):
     """The probe ended or fell silent: nothing was measured."""
+
+
+class FabricError(PersistIPError):
+    """The kernel cannot do what the lab's network needs; the sentence names it."""
 
 
 @attrs.frozen(kw_only=True)

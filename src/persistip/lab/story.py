@@ -13,7 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+import threading
+import traceback
 from collections.abc import AsyncIterator, Sequence
+from typing import Any, Self
 
 from persistip.lab import sandbox
 from persistip.lab.cluster import Lab, host_of_prefix
@@ -22,7 +26,7 @@ from persistip.lab.observer import Observer, Promises
 from persistip.lab.options import LabOptions
 from persistip.lab.results import LabResult
 from persistip.lab.scene import Scene
-from persistip.lab.site import Site
+from persistip.lab.site import FabricError, Site
 from persistip.lab.virtualtime import VirtualTimeLoop
 from persistip.wire.files import Manifest
 
@@ -34,10 +38,56 @@ _LOG_LINES = 20
 def run(
     options: LabOptions, manifests: Sequence[Manifest], observer: Observer, promises: Promises | None = None
 ) -> LabResult:
-    """``run_lab`` in a loop of its own: for simulated packets one in simulated time."""
+    """
+    ``run_lab`` in a loop of its own: for simulated packets one in simulated time.
+
+    The first Ctrl-C takes the lab down (KeyboardInterrupt); further ones are ignored from then on, since asyncio's own
+    answer to a second one would leave tasks behind in the midst of what they undo.
+    """
     factory = VirtualTimeLoop if options.datapath == "memory" else None
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(run_lab(options, manifests, observer, promises))
+    with _Interruption() as interruption, asyncio.Runner(loop_factory=factory) as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(run_lab(options, manifests, observer, promises))
+        interruption.watch(loop, task)
+        try:
+            return loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            if interruption.has_come:
+                raise KeyboardInterrupt from None
+            raise
+
+
+class _Interruption:
+    """SIGINT while a task runs: cancels it once."""
+
+    def __init__(self) -> None:
+        self.has_come = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[LabResult] | None = None
+        self._before: Any = None
+        self._is_ours = threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> Self:
+        if self._is_ours:
+            self._before = signal.signal(signal.SIGINT, self._come)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_ours:
+            signal.signal(signal.SIGINT, signal.SIG_IGN if self.has_come else self._before)
+
+    def watch(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[LabResult]) -> None:
+        """From now on *task* is what ends; an earlier SIGINT counts."""
+        self._loop, self._task = loop, task
+        if self.has_come:
+            task.cancel()
+
+    def _come(self, *_: object) -> None:
+        if not self.has_come and self._task is not None and self._loop is not None:
+            self._task.cancel()
+            # The loop may be waiting for its files.
+            self._loop.call_soon_threadsafe(lambda: None)
+        self.has_come = True
 
 
 async def run_lab(
@@ -47,7 +97,7 @@ async def run_lab(
     Run a whole lab: bring it up, let every event happen, take it down.
 
     With the linux datapath call it inside a sandbox (RuntimeError otherwise). What the kernel refuses on the way up
-    (FabricError, OSError) is passed on.
+    (FabricError, PermissionError) is passed on; a fault of the lab's own while it looks is a failure in the result.
     """
     place = sandbox.current()
     async with _open_site(options) as site:
@@ -56,7 +106,7 @@ async def run_lab(
             scene = Scene(lab, observer, promises)
             watching = None if promises is None else asyncio.create_task(promises.watch(lab))
             try:
-                await _tell(scene, lab, manifests, observer)
+                await _tell_or_fail(scene, lab, manifests, observer)
                 if options.keep:
                     if isinstance(loop := asyncio.get_running_loop(), VirtualTimeLoop):
                         loop.follow_real_time()
@@ -95,6 +145,33 @@ async def _open_site(options: LabOptions) -> AsyncIterator[Site]:
 
     async with LinuxSite(place) as site:
         yield site
+
+
+async def _tell_or_fail(scene: Scene, lab: Lab, manifests: Sequence[Manifest], observer: Observer) -> None:
+    """What was seen until then counts, and what ended it is said; the traceback is for whoever mends it."""
+    try:
+        await _tell(scene, lab, manifests, observer)
+    except Exception as error:
+        if isinstance(error, FabricError | PermissionError) and not scene.events:
+            raise
+        traceback.print_exc()
+        scene.fail(_own_fault(error))
+
+
+def failed_result(options: LabOptions, error: Exception) -> LabResult:
+    """The result of a run that a fault of the lab's own ended before it had any."""
+    place = sandbox.current()
+    return LabResult(
+        seed=options.seed,
+        datapath=options.datapath,
+        rootless=place is not None and place.rootless,
+        failures=(_own_fault(error),),
+    )
+
+
+def _own_fault(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"the lab itself failed and saw no more: {type(error).__name__}{f': {text}' if text else ''}"
 
 
 async def _tell(scene: Scene, lab: Lab, manifests: Sequence[Manifest], observer: Observer) -> None:
