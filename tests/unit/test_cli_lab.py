@@ -90,6 +90,61 @@ def test_bad_input_is_named_and_the_rest_is_used(
     assert [each.subject for each in ran[0]] == [each.subject for each in verb.read_input([]).manifests]
 
 
+@pytest.mark.parametrize(
+    ("file", "before", "after", "left_out", "used"),
+    [
+        (
+            "40-nat.yaml",
+            "kind: Deployment",
+            "kind: Deployment\nspeck: 1",
+            ("Deployment phone/nat", "GKEIPRoute phone/nat (it rests on Deployment phone/nat)"),
+            {"registrar", "sip-0", "sip-1"},
+        ),
+        (
+            "20-gateway.yaml",
+            "value: 192.0.2.128/27",
+            "value: 192.0.2.129/27",
+            tuple(
+                f"GKEIPRoute phone/{name} (it rests on Gateway network/public)" for name in ("nat", "sip-0", "sip-1")
+            ),
+            {"registrar"},
+        ),
+    ],
+)
+def test_route_that_rests_on_a_faulty_object_is_left_out_with_its_cause(  # noqa: PLR0917 - a table of cases
+    file: str, before: str, after: str, left_out: tuple[str, ...], used: set[str], tmp_path: Path
+) -> None:
+    """A slip in a workload or a pool costs the routes that need it, by name and cause, and no other route."""
+    for path in verb.EXAMPLE.glob("*.yaml"):
+        text = path.read_text()
+        assert path.name != file or before in text
+        (tmp_path / path.name).write_text(text.replace(before, after) if path.name == file else text)
+    given = verb.read_input([tmp_path])
+    assert given.left_out == left_out
+    assert {each.name for each in given.manifests if each.kind == "GKEIPRoute"} == used
+
+
+@pytest.mark.parametrize("content", [None, "", "# nothing\n"])
+def test_nothing_to_read_is_told(content: str | None, tmp_path: Path) -> None:
+    """An empty file and a folder without manifests are named, with what is missing in them."""
+    path = tmp_path
+    if content is not None:
+        path = tmp_path / "empty.yaml"
+        path.write_text(content)
+    (fault,) = verb.read_input([path]).faults
+    said = "holds no *.yaml, *.yml or *.json" if content is None else "holds no document"
+    assert str(fault).startswith(f"{path}: {said}; ")
+
+
+def test_missing_api_version_is_called_missing(tmp_path: Path) -> None:
+    """A manifest without apiVersion is told so, with what to write."""
+    path = tmp_path / "bad.yaml"
+    path.write_text(BAD_ROUTE.replace("apiVersion: networking.gke.io/v1\n", ""))
+    assert "apiVersion: is missing; GKEIPRoute is written with networking.gke.io/v1" in str(
+        verb.read_input([path]).faults[0]
+    )
+
+
 OK = LabResult(seed=0, datapath="memory", rootless=False)
 
 

@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +26,10 @@ from cyclopts import App, Parameter
 from persistip.lab import sandbox
 from persistip.lab.options import DatapathName, LabOptions
 from persistip.lab.results import LabResult, to_json
-from persistip.wire.files import Fault, Manifest, find_doubts, read_files
+from persistip.model.address import Malformed, parse_prefix
+from persistip.model.gateway import Gateway
+from persistip.model.route import GKEIPRoute
+from persistip.wire.files import SUFFIXES, Fault, Manifest, Manifests, find_doubts, read_files
 
 EXIT_OK, EXIT_BROKEN, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -111,18 +114,107 @@ def read_input(files: Sequence[Path]) -> Input:
     """
     Read manifests as a whole cluster: what is wrong is left out, and the rest used.
 
-    A route that the controller could only refuse is left out too: it would never be Ready, and a run in which
-    something is not Ready has failed.
+    A route that the controller could only refuse is left out too, and so is one that rests on an object that was left
+    out: it would never be Ready, and a run in which something is not Ready has failed.
     """
     found = read_files(files or (EXAMPLE,))
     doubts = find_doubts(found)
+    doubts = (*doubts, *_empty(files, found))
     doubtful = {doubt.subject for doubt in doubts}
     refused = {each.subject for each in found.objects if each.kind == "GKEIPRoute" and each.subject in doubtful}
     faulty = [fault.subject or f"document {fault.document} of {fault.file}" for fault in found.faults]
+    bases = dict.fromkeys(fault.subject for fault in (*found.faults, *doubts) if fault.subject)
+    resting = {
+        each.subject: base
+        for each in found.objects
+        if isinstance(each.model, GKEIPRoute)
+        and each.subject not in refused
+        and (base := _base_that_lacks(each, each.model, tuple(bases), found.objects)) is not None
+    }
+    shown = [f"{route} (it rests on {base})" for route, base in sorted(resting.items())]
     return Input(
-        manifests=tuple(each for each in found.objects if each.subject not in refused),
+        manifests=tuple(each for each in found.objects if each.subject not in refused | resting.keys()),
         faults=(*found.faults, *doubts),
-        left_out=tuple(dict.fromkeys((*faulty, *sorted(refused)))),
+        left_out=tuple(dict.fromkeys((*faulty, *sorted(refused), *shown))),
+    )
+
+
+def _empty(files: Sequence[Path], found: Manifests) -> Iterator[Fault]:
+    """Files and folders of which nothing came, neither object nor fault."""
+    heard = {each.file for each in found.objects} | {each.file for each in found.faults}
+    for path in files:
+        if path.is_dir():
+            if not any(each.suffix in SUFFIXES for each in path.iterdir()):
+                yield Fault(file=str(path), message="holds no *.yaml, *.yml or *.json; name a folder of manifests")
+        elif str(path) not in heard:
+            yield Fault(file=str(path), message="holds no document; `persistip lab --print-example` shows some")
+
+
+def _base_that_lacks(
+    route: Manifest, model: GKEIPRoute, faulty: Sequence[str], objects: Sequence[Manifest]
+) -> str | None:
+    """The faulty object without which the route cannot be Ready; None when it has what it needs."""
+    lost = {_named(subject): subject for subject in faulty}
+    if (namespace := lost.get(("Namespace", "", route.namespace))) is not None:
+        return namespace
+    for ref in model.parent_refs:
+        key = ("Gateway", ref.namespace or route.namespace, ref.name)
+        gateway = next((each for each in objects if (each.kind, each.namespace, each.name) == key), None)
+        if gateway is None or not isinstance(gateway.model, Gateway):
+            continue
+        if key in lost and not _covers(gateway.model, model):
+            return lost[key]
+        if (name := lost.get(("GatewayClass", "", gateway.model.class_name))) is not None:
+            return name
+    makers = [
+        subject
+        for (kind, namespace, _), subject in lost.items()
+        if kind in ("Deployment", "StatefulSet", "Pod") and namespace == route.namespace
+    ]
+    if not makers or any(_may_hold(each, route, model) for each in objects):
+        return None
+    return min(makers, key=lambda subject: (route.name not in subject, subject))
+
+
+def _named(subject: str) -> tuple[str, str, str]:
+    """Kind, namespace and name, where a subject has these."""
+    kind, _, path = subject.partition(" ")
+    namespace, _, name = path.rpartition("/")
+    return kind, namespace or ("" if kind in ("Namespace", "GatewayClass") else "default"), name
+
+
+def _covers(gateway: Gateway, route: GKEIPRoute) -> bool:
+    """Whether what can be read of the pool holds all that the route claims."""
+    pool = [parsed for each in gateway.addresses if not isinstance(parsed := parse_prefix(each), Malformed)]
+    claims = [parsed for each in route.addresses if not isinstance(parsed := parse_prefix(each), Malformed)]
+    return all(
+        any(claim.version == part.version and claim.subnet_of(part) for part in pool)  # type: ignore[arg-type]
+        for claim in claims
+    )
+
+
+def _may_hold(each: Manifest, route: Manifest, model: GKEIPRoute) -> bool:
+    """Whether an object is, or makes, a Pod that the route selects."""
+    if each.namespace != route.namespace:
+        return False
+    if each.kind == "Pod":
+        return model.pod_selector.matches(each.body["metadata"].get("labels") or {})
+    if each.kind not in ("Deployment", "StatefulSet"):
+        return False
+    spec = each.body["spec"]
+    labels = (spec["template"].get("metadata") or {}).get("labels") or {}
+    if each.kind == "Deployment":
+        return model.pod_selector.matches(labels)
+    names = (f"{each.name}-{number}" for number in range(spec.get("replicas", 1)))
+    return any(
+        model.pod_selector.matches(
+            {
+                **labels,
+                "statefulset.kubernetes.io/pod-name": name,
+                "apps.kubernetes.io/pod-index": name.rpartition("-")[2],
+            }
+        )
+        for name in names
     )
 
 

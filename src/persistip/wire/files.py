@@ -44,7 +44,7 @@ _STRUCTS: dict[str, type[structs.Wire]] = {
     "Deployment": structs.DeploymentObject,
 }
 _WORKLOADS = frozenset({"StatefulSet", "Deployment"})
-_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 # So alike that it is a slip and no other kind: "GKEIPRout" is, "HTTPRoute" is not.
 _SLIP = 0.85
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -194,7 +194,7 @@ def _doubts(manifest: Manifest, gateways: set[tuple[str, str]]) -> Iterator[Faul
 
 def _files_of(path: FilePath) -> Iterable[FilePath]:
     if path.is_dir():
-        return sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES)
+        return sorted(each for each in path.iterdir() if each.suffix in SUFFIXES)
     return (path,)
 
 
@@ -344,7 +344,8 @@ class _Object:
             return self._fault(("kind",), f"unknown kind {kind!r}; {fix}")
         if version not in RESOURCES[kind].api_versions:
             versions = " or ".join(RESOURCES[kind].api_versions)
-            return self._fault(("apiVersion",), f"is {version!r}; {kind} is written with {versions}")
+            said = "is missing" if version is None else f"is {version!r}"
+            return self._fault(("apiVersion",), f"{said}; {kind} is written with {versions}")
         return None
 
     def _meaning_faults(self) -> Iterator[Fault]:
