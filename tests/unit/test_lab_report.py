@@ -1,7 +1,10 @@
 """Does a reader see what happened, on any console, in lines of at most a hundred columns?"""
 
 import io
+import re
+from pathlib import Path
 
+import attrs
 import pytest
 
 from persistip.lab.options import LabOptions
@@ -28,6 +31,7 @@ def event(
     source: Place | None = OLD,
     target: Place | None = NEW,
     planned: bool = False,
+    standby: bool = True,
     ingress: Flow = CLEAN,
     egress: Flow = CLEAN,
     reaction_ms: float | None = None,
@@ -40,6 +44,7 @@ def event(
         address="2001:db8:1::f0:40/128",
         family=6,
         planned=planned,
+        standby=standby,
         source=source,
         target=target,
         ingress=ingress,
@@ -133,6 +138,42 @@ def test_end_sorts_events_by_kind_and_explains_them() -> None:
     assert "heard nothing for 300.0 ms in the middle case" in flat
     assert "Without a move (once): 0 of 3,000 packets were lost." in flat
     assert "Everything went as promised." in text
+
+
+def test_row_of_a_pod_made_anew_is_marked() -> None:
+    """A silence that holds the making of a Pod is told from that of a failover to one that stood by."""
+    slow = Flow(sent=2000, lost=254, blackout_ms=254.0)
+    text = finished(
+        event("pod-deleted", ingress=slow, standby=False), event("pod-unready"), event(planned=True, standby=False)
+    )
+    (marked,) = [line for line in text.splitlines() if "Pod made anew" in line]
+    assert "pod-deleted" in marked
+    assert "254.0" in marked
+
+
+def test_sample_in_the_readme_is_in_the_words_of_the_report() -> None:
+    """What the README shows of a run is, line for line, what the report prints of such an event."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (sample,) = re.findall(r"^```text\n( *\d+  A Pod is deleted .*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    numbers = re.compile(r"\d[\d,]*\.?\d*")
+    shown = [line.strip() for line in sample.splitlines()]
+    file = io.StringIO()
+    report = Report(make_console(file), LabOptions())
+    report.event_begins("pod-deleted", " ".join(shown[1:3]))
+    flow = Flow(sent=1522, lost=0, blackout_ms=3.4)
+    source, target = re.findall(r"(nat-\S+) on (node-\w)", shown[3])
+    one = event(
+        "pod-deleted",
+        source=Place(*source),
+        target=Place(*target),
+        planned=True,
+        ingress=flow,
+        egress=flow,
+        reaction_ms=69.1,
+    )
+    report.event_ends(attrs.evolve(one, address="192.0.2.140/32"))
+    printed = [line.strip() for line in file.getvalue().splitlines() if line.strip()]
+    assert [numbers.sub("0", line) for line in shown] == [numbers.sub("0", line) for line in printed]
 
 
 def test_broken_promise_is_told_with_what_was_seen() -> None:

@@ -377,9 +377,13 @@ def _said(condition: tuple[str, str] | None) -> str:
 
 
 def event_tables(events: Sequence[EventResult]) -> Iterable[tuple[str, Table]]:
-    """All events, one table for each kind of change; silence is that of the worse direction, losses those of both."""
-    headers = ("EVENT", "ADDRESS", "FROM -> TO", "SILENT ms", "LOST", "TCP")
-    widths = (20, 18, 16, 9, 7, 5)
+    """
+    All events, one table for each kind of change; silence is that of the worse direction, losses those of both.
+
+    Where no Pod stood by, the silence holds the making of one and is not to be compared with the others.
+    """
+    headers = ("EVENT", "ADDRESS", "FROM -> TO", "SILENT ms", "LOST", "TCP", "")
+    widths = (20, 18, 16, 9, 7, 5, 13)
     for kind, title in enumerate(_KINDS):
         chosen = [event for event in events if _kind(event) == kind]
         if not chosen:
@@ -413,6 +417,7 @@ def _event_cells(event: EventResult) -> Iterable[Text | str]:
         yield Text(f"{_worst(event):,.1f}", style)
         yield f"{event.ingress.lost + event.egress.lost:,}"
     yield event.tcp
+    yield Text("Pod made anew" if _kind(event) == 1 and not event.standby else "", "dim")
 
 
 def _short_way(event: EventResult) -> str:
