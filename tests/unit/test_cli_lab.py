@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from persistip.cli import lab as verb
-from persistip.cli import main
+from persistip.cli import main, make_app
 from persistip.lab import sandbox
 from persistip.lab.prompt import VERBS, Command, Prompt, find_pod, parse, parse_all, run_prompt
 from persistip.lab.report import make_console
@@ -122,6 +123,19 @@ def test_route_that_rests_on_a_faulty_object_is_left_out_with_its_cause(  # noqa
     given = verb.read_input([tmp_path])
     assert given.left_out == left_out
     assert {each.name for each in given.manifests if each.kind == "GKEIPRoute"} == used
+
+
+def test_tutorial_breaks_the_example_as_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The sentence that the tutorial shows for an address outside the pool is the one that plan prints."""
+    tutorial = (Path(__file__).parents[2] / "docs" / "tutorials" / "your-first-address.md").read_text(encoding="utf-8")
+    (sentence,) = re.findall(r"^GKEIPRoute phone/sip-0: .*$", tutorial, re.MULTILINE)
+    broken = tmp_path / "lab.yaml"
+    broken.write_text(verb.example_text().replace("192.0.2.130", "198.51.100.7"))
+    with pytest.raises(SystemExit):
+        make_app()(["plan", "-f", str(broken)])
+    output = capsys.readouterr().out
+    assert sentence in output.splitlines()
+    assert "NoEligiblePod" in output
 
 
 @pytest.mark.parametrize("content", [None, "", "# nothing\n"])
