@@ -12,8 +12,8 @@ from persistip.model.pod import Pod
 from persistip.testing.simulation import Options, Report, shorten, simulate
 
 BUDGET_SECONDS = 30.0
-LEAST_SEEDS = 20
-SEARCHED_SEEDS = 80
+LEAST_SEEDS = 10
+SEARCHED_SEEDS = 100
 KEPT = Path(__file__).with_name("seeds.txt")
 
 
@@ -52,7 +52,31 @@ def test_seeds_keep_every_promise(request: pytest.FixtureRequest) -> None:
 
 
 # The first seed that sees a mistake, so that the search is short; it goes on from 0 where scenarios have changed since.
-HINTS: dict[str, int] = {}
+HINTS = {
+    "address_given_before_release": 7,
+    "after_ready_ends_unconfirmed": 7,
+    "announced_after_losing": 1,
+    "broken_object_stops_all": 0,
+    "change_of_pod_missed": 6,
+    "delete_without_precondition": 9,
+    "incumbent_rule_dropped": 10,
+    "kernel_cleaned_by_attachment": 28,
+    "live_fact_withdraws": 34,
+    "namespace_labels_ignored": 6,
+    "new_link_adopted_after_restart": 8,
+    "new_link_adopted_at_once": 8,
+    "oldest_pod_chosen": 65,
+    "only_releasing_consulted": 12,
+    "own_write_taken_for_seen": 12,
+    "pending_skipped": 12,
+    "pins_never_forgotten": 3,
+    "pods_compared_by_name": 10,
+    "pods_in_order_of_arrival": 1,
+    "put_without_precondition": 3,
+    "released_reported_while_standing": 12,
+    "releases_end_by_time": 7,
+    "status_written_each_time": 0,
+}
 
 
 @pytest.mark.parametrize("name", sorted(MISTAKES))
@@ -101,24 +125,25 @@ class Patient:
         return None if pod.ips else "has no IP"
 
 
-class Moody:
-    """A reaction mode that must not be: what it says depends on how often it was asked."""
+class Sulking:
+    """A reaction mode that must not be: it remembers, and a process started anew does not."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.seen_unready: set[str] = set()
 
     def refusal(self, pod: Pod) -> str | None:
-        """Refuse every other time."""
-        self.asked += 1
-        return "is out of favour" if self.asked % 2 else None
+        """Refuse for good whom it has ever seen unready."""
+        if not pod.ready:
+            self.seen_unready.add(pod.meta.uid)
+        return "was not Ready once" if pod.meta.uid in self.seen_unready else None
 
 
 def test_pure_reaction_mode_of_a_user_keeps_every_promise() -> None:
     """A plugged-in mode that keeps to its contract passes."""
-    for seed in range(8):
-        judge(simulate(seed, Options(modes={"Patient": Patient()})), Options(modes={"Patient": Patient()}))
+    for seed in range(6):
+        judge(simulate(seed, Options(modes={"Patient": Patient})), Options(modes={"Patient": Patient}))
 
 
 def test_impure_reaction_mode_of_a_user_is_caught() -> None:
-    """A plugged-in mode whose answers are not a function of the Pod breaks a promise in some seed."""
-    assert any(not simulate(seed, Options(modes={"Moody": Moody()})).is_good for seed in range(20))
+    """A plugged-in mode whose answers depend on what it was asked before breaks a promise in some seed."""
+    assert any(not simulate(seed, Options(modes={"Sulking": Sulking})).is_good for seed in range(20))

@@ -260,8 +260,8 @@ def status_written_each_time(patch: pytest.MonkeyPatch) -> None:
     """A status carries the time of the pass that wrote it."""
     real = plan_route.route_status
 
-    def status(view: Any, *args: Any) -> Any:
-        found = real(view, *args)
+    def status(view: Any, *args: Any, **options: Any) -> Any:
+        found = real(view, *args, **options)
         stamped = tuple(attrs.evolve(each, last_transition_at=float(int(view.now))) for each in found.conditions)
         return attrs.evolve(found, conditions=stamped)
 

@@ -106,7 +106,10 @@ class KernelJudge:
     def packet_reaches_a_holder(self) -> None:
         """A packet from outside arrives at no Pod but one that holds or releases the address."""
         self.judge()
+        standing = {entry.prefix for _, entry in self._routes()}
         for ip in SINGLES:
+            if not any(ip.version == prefix.version and ip in prefix for prefix in standing):
+                continue
             arrived = self._site.fabric.send(ip, source=CLIENT[ip.version])
             if not isinstance(arrived, Delivered) or now() <= self._site.machines[arrived.node].mistaken_until:
                 continue

@@ -60,11 +60,12 @@ class Options:
     """
     What of yours is put in the place of ours.
 
-    *modes* are plugged-in reaction modes, which half of the routes then ask for. *datapath* and *announcer* are made
-    anew for each life of an agent, on a node of the memory fabric; what must outlive the agent belongs outside of them.
+    *modes* make plugged-in reaction modes, which half of the routes then ask for; like *allocator* they are made anew
+    for each life of a controller. *datapath* and *announcer* are made anew for each life of an agent, on a node of the
+    memory fabric; what must outlive the agent belongs outside of them.
     """
 
-    modes: Mapping[str, ReactionMode] = attrs.field(factory=dict)
+    modes: Mapping[str, Callable[[], ReactionMode]] = attrs.field(factory=dict)
     allocator: Callable[[], AddressAllocator] = StaticAllocator
     datapath: Callable[[MemoryFabric, str], Datapath] = MemoryDatapath
     announcer: Callable[[MemoryFabric, str], Announcer] = MemoryAnnouncer
@@ -122,6 +123,10 @@ class Simulation:
         """All that live."""
         return [each for each in (*self._controllers, *self._agents.values()) if each.is_alive]
 
+    def fresh_modes(self) -> dict[str, ReactionMode]:
+        """The plugged-in modes, as a new process has them."""
+        return {name: make() for name, make in self.options.modes.items()}
+
     def lead(self) -> Process:
         """A new controller process leads."""
         self._lives += 1
@@ -130,7 +135,7 @@ class Simulation:
             cluster = MemoryCluster(Door(self.network, process.name, process.link))
             settings = ControllerSettings(grace_seconds=0.0)
             worker = Controller(
-                cluster, self.options.allocator(), self.options.modes, settings=settings, clock=self.clock
+                cluster, self.options.allocator(), self.fresh_modes(), settings=settings, clock=self.clock
             )
             await worker.run()
 
@@ -264,7 +269,7 @@ class Simulation:
 
     def _judge_rest(self) -> None:
         judge = RestJudge(
-            self.ledger, self.site, self.trace, modes=self.modes, random=self.random, now=self.clock.now()
+            self.ledger, self.site, self.trace, modes=self.fresh_modes, random=self.random, now=self.clock.now()
         )
         judge.judge()
 
