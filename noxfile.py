@@ -16,7 +16,7 @@ nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "unit", "docs", "kernel", "lab"]
+nox.options.sessions = ["lint", "types", "unit", "simulation", "docs", "kernel", "lab"]
 
 IN_USER_NAMESPACE = ("unshare", "--user", "--map-root-user", "--net", "--mount")
 
@@ -64,9 +64,17 @@ def unit(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    elsewhere = ("--ignore=tests/kernel", "--ignore=tests/lab", "-m", "not kernel and not slow")
+    folders = ("--ignore=tests/kernel", "--ignore=tests/lab", "--ignore=tests/simulation")
+    elsewhere = (*folders, "-m", "not kernel and not slow")
     session.run("coverage", "run", "-m", "pytest", "tests", *elsewhere)
     session.run("coverage", "report")
+
+
+@nox.session
+def simulation(session: nox.Session) -> None:
+    """Controllers and agents under every fault, in virtual time; `-- --seeds 10000` runs so many scenarios."""
+    install_for_tests(session)
+    session.run("pytest", "tests/simulation", *session.posargs)
 
 
 @nox.session
