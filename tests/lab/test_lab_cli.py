@@ -171,11 +171,12 @@ def test_interrupts_in_quick_succession_end_with_one_sentence(datapath: str, pau
     end_by_interrupts(process, *pauses)
 
 
-@pytest.mark.parametrize("begun_seconds", [0.1, 0.2, 0.35, 0.5])
-def test_interrupt_while_the_program_is_loaded_ends_with_the_same_sentence(begun_seconds: float) -> None:
+@pytest.mark.parametrize("datapath", ["memory", pytest.param("linux", marks=pytest.mark.requires("kernel"))])
+@pytest.mark.parametrize("begun_seconds", [0.15, 0.3, 0.5, 0.7])
+def test_interrupt_while_the_program_is_loaded_ends_with_the_same_sentence(datapath: str, begun_seconds: float) -> None:
     """Ctrl-C in the first moments, when modules are being loaded, shows no traceback."""
     process = subprocess.Popen(
-        [*COMMAND, "--datapath", "memory", "--keep"],
+        [*COMMAND, "--datapath", datapath, "--keep"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

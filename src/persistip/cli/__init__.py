@@ -41,6 +41,8 @@ def make_app() -> App:
 def main() -> None:
     """Console script `persistip`."""
     try:
+        if INSIDE in os.environ:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         make_app()()
     except BrokenPipeError:
         # Whoever read our output has read enough (`persistip plan … | head`); the interpreter must not flush again.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -265,10 +266,14 @@ def _enter_sandbox(options: LabOptions, files: Sequence[Path], as_json: bool) ->
         return _refuse(f"real packets need pyroute2: pip install 'persistip[lab]'\n{_MEMORY_HINT}")
     program = [sys.executable, "-P", "-c", "from persistip.cli import main; main()", "lab"]
     path = os.pathsep.join(part for part in (str(_SOURCES), os.environ.get("PYTHONPATH")) if part)
+    # Inherited by the program inside, which lets Ctrl-C through when it can answer it (`persistip.cli.main`).
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         status = sandbox.run([*program, *_arguments(options, files, as_json)], {**os.environ, "PYTHONPATH": path})
     except sandbox.SandboxUnavailableError as error:
         return _refuse(str(error))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if status == EXIT_INTERRUPTED:
         # Told out here, where it is true however the program inside ended.
         raise KeyboardInterrupt
