@@ -20,6 +20,7 @@ import json, sys
 from pathlib import Path
 from persistip import lab
 from persistip.lab.options import LabOptions
+from persistip.lab.promises import make_promises
 from persistip.lab.results import to_json
 from persistip.lab.story import run
 from persistip.wire.files import read_files
@@ -32,7 +33,7 @@ class Silent:
     async def prompt(self, lab): pass
 
 options = LabOptions(**json.loads(sys.argv[1]))
-result = run(options, read_files([Path(lab.__file__).parent / "examples"]).objects, Silent())
+result = run(options, read_files([Path(lab.__file__).parent / "examples"]).objects, Silent(), make_promises())
 print(json.dumps(to_json(result)))
 sys.exit(0 if result.is_ok else 1)
 """
@@ -112,6 +113,8 @@ def test_default_lab_holds_its_promises_and_leaves_nothing_behind() -> None:
     status, document = tell(seed=1)
     check_story(document)
     assert status == 0
+    promises = {name: (each["held"], each["checks"] > 0, each["seen"]) for name, each in document["promises"].items()}
+    assert promises == dict.fromkeys(["P1", "P2", "P3", "P4", "P5", "P6", "P7"], (True, True, []))
     assert document["datapath"] == "linux"
     assert document["seed"] == 1
     assert processes_of_the_lab() <= before
