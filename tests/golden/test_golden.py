@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 CASES = sorted(HERE.glob("*.in.yaml"))
 INSTANTS = frozenset({"lastTransitionTime", "at", "since", "until", "creationTimestamp", "deletionTimestamp"})
 EPOCHS = frozenset({"epoch", "released"})
-EVENTS_ONLY = frozenset({Reason.MOVED, Reason.CONFLICT_WON, Reason.REFUSED, Reason.RELEASED})
+EVENTS_ONLY = frozenset({Reason.MOVED, Reason.CONFLICT_WON})
 
 
 def objects_of(case: Path) -> Iterator[ClusterObject]:

@@ -10,7 +10,7 @@ import pytest
 
 from persistip.backends.linux import neighbours
 from persistip.model.actions import RecordPin
-from persistip.model.entry import LinkRef, Pin, RouteEntry
+from persistip.model.entry import Pin, RouteEntry
 
 pytestmark = pytest.mark.requires("kernel")
 
@@ -169,8 +169,3 @@ def drop_neighbour(node, ip, link):
     with node.space:
         gone = neighbours.Neighbour(address=ip_address(ip), link=node.space.index(link))
         node.space.request(neighbours.delete_neighbour(gone))
-
-
-def test_link_reference_tells_a_link_from_its_namesake() -> None:
-    """Two links of one name are told apart by their index."""
-    assert LinkRef("vp1", 3) != LinkRef("vp1", 4)

@@ -83,8 +83,6 @@ class Reason(StrEnum):
     # what Events say
     MOVED = "Moved"
     CONFLICT_WON = "ConflictWon"
-    REFUSED = "Refused"
-    RELEASED = "Released"
 
 
 ACCEPTANCE_ORDER = tuple(Reason)[: tuple(Reason).index(Reason.ACCEPTED)]
