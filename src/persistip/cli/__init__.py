@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def main() -> None:
         sys.exit(EXIT_PIPE)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # What was about to begin never will, and Python would warn of each such coroutine on the way out.
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         if INSIDE not in os.environ:
             lab = sys.argv[1:2] == ["lab"]
             print(
