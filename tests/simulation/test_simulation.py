@@ -51,31 +51,31 @@ def test_seeds_keep_every_promise(request: pytest.FixtureRequest) -> None:
     print(f"{seed} seeds and {len(kept_seeds())} kept ones in {time.monotonic() - began:.0f} s")
 
 
-# The first seed that sees a mistake, so that the search is short; it goes on from 0 where scenarios have changed since.
+# Seeds that saw a mistake, so that the search is short; it goes on from 0 where scenarios have changed since.
 HINTS = {
-    "address_given_before_release": 7,
-    "after_ready_ends_unconfirmed": 7,
-    "announced_after_losing": 1,
-    "broken_object_stops_all": 0,
-    "change_of_pod_missed": 6,
-    "delete_without_precondition": 9,
-    "incumbent_rule_dropped": 10,
-    "kernel_cleaned_by_attachment": 28,
-    "live_fact_withdraws": 34,
-    "namespace_labels_ignored": 6,
-    "new_link_adopted_after_restart": 8,
-    "new_link_adopted_at_once": 8,
-    "oldest_pod_chosen": 65,
-    "only_releasing_consulted": 12,
-    "own_write_taken_for_seen": 12,
-    "pending_skipped": 12,
-    "pins_never_forgotten": 3,
-    "pods_compared_by_name": 10,
-    "pods_in_order_of_arrival": 1,
-    "put_without_precondition": 3,
-    "released_reported_while_standing": 12,
-    "releases_end_by_time": 7,
-    "status_written_each_time": 0,
+    "address_given_before_release": (7, 20, 25),
+    "after_ready_ends_unconfirmed": (7, 10, 13),
+    "announced_after_losing": (1, 3, 6),
+    "broken_object_stops_all": (0, 2, 6),
+    "change_of_pod_missed": (6,),
+    "delete_without_precondition": (9, 12),
+    "incumbent_rule_dropped": (10, 16, 18),
+    "kernel_cleaned_by_attachment": (28,),
+    "live_fact_withdraws": (16, 34),
+    "namespace_labels_ignored": (6, 11),
+    "new_link_adopted_after_restart": (8,),
+    "new_link_adopted_at_once": (8, 10, 12),
+    "oldest_pod_chosen": (65,),
+    "only_releasing_consulted": (19, 12),
+    "own_write_taken_for_seen": (12, 19),
+    "pending_skipped": (12, 6),
+    "pins_never_forgotten": (3, 0),
+    "pods_compared_by_name": (10, 6),
+    "pods_in_order_of_arrival": (1, 15),
+    "put_without_precondition": (3, 1),
+    "released_reported_while_standing": (12, 9),
+    "releases_end_by_time": (7, 3),
+    "status_written_each_time": (0,),
 }
 
 
@@ -85,9 +85,8 @@ def test_planted_mistake_is_caught(name: str, request: pytest.FixtureRequest) ->
     if request.config.getoption("--seed", None) is not None:
         pytest.skip("one seed is asked for")
     wanted = MISTAKES[name].seen_by
-    hint = HINTS.get(name)
     with planted(name):
-        for seed in ([] if hint is None else [hint]) + list(range(SEARCHED_SEEDS)):
+        for seed in (*HINTS.get(name, ()), *range(SEARCHED_SEEDS)):
             seen = {each.check for each in simulate(seed).violations}
             if wanted & seen:
                 print(f"{name}: seed {seed}, seen by {', '.join(sorted(wanted & seen))}")

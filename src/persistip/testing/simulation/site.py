@@ -34,7 +34,7 @@ ADDRESSES = ("203.0.113.1", "203.0.113.2", "203.0.113.0/30", "203.0.113.17", "20
 SINGLES = tuple(ip_address(each) for each in ADDRESSES if "/" not in each)
 POOLS: Mapping[str, tuple[str, ...]] = {
     "pool": ("203.0.113.0/28", "2001:db8::/124"),
-    "second": ("203.0.113.16/28", "203.0.113.2"),
+    "second": ("203.0.113.16/28", "203.0.113.32/28"),
 }
 CLIENT: Mapping[int, IPAddress] = {4: ip_address("198.51.100.7"), 6: ip_address("2001:db8:ffff::7")}
 USER = "user"
