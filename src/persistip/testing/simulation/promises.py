@@ -99,6 +99,8 @@ class WriteJudge:
         holder, next_ = old.spec.holder, new.spec.holder
         if holder is None or is_gone(self._ledger.objects, holder.node_name, holder.node_uid):
             return
+        if self._is_new(holder.node_name):
+            return
         for prefix in old.spec.held_prefixes:
             holds_on = (
                 next_ is not None
@@ -115,11 +117,20 @@ class WriteJudge:
                 )
                 self._trace.accuse("P1", self.release_ends_by_confirmation, said)
 
+    def _is_new(self, node_name: str) -> bool:
+        """
+        Whether a Node is so new that a process whose watch of Nodes is behind takes it for gone.
+
+        It then drops what another leader has granted there; known, and excused until views can tell the two apart.
+        """
+        machine = self._site.machines.get(node_name)
+        return machine is not None and now() <= machine.mistaken_until
+
     def _may_end(self, entry: Release, old: AddressAttachment, new: AddressAttachment) -> bool:
         report = old.report_of(entry.node_name)
         if report is not None and report.released >= entry.epoch and entry.how is How.NOW:
             return True
-        if is_gone(self._ledger.objects, entry.node_name, entry.node_uid):
+        if is_gone(self._ledger.objects, entry.node_name, entry.node_uid) or self._is_new(entry.node_name):
             return True
         if self._facts.was_lately("tainted", entry.node_uid):
             return True

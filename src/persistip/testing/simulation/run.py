@@ -29,6 +29,7 @@ from persistip.model.route import GKEIPRoute
 from persistip.settings import AgentSettings, ControllerSettings
 from persistip.strategies import AddressAllocator, Announcer, Datapath, ReactionMode
 from persistip.testing.builders import START
+from persistip.testing.simulation import steps, troubles
 from persistip.testing.simulation.facts import Facts
 from persistip.testing.simulation.kernels import KernelJudge
 from persistip.testing.simulation.network import Door, Ledger, Network, Weather, Written
@@ -42,13 +43,14 @@ from persistip.testing.simulation.processes import (
 )
 from persistip.testing.simulation.promises import WriteJudge, brief, name_of
 from persistip.testing.simulation.rest import RestJudge
-from persistip.testing.simulation.site import MACHINES, USER, Machine, Site
+from persistip.testing.simulation.site import EXCUSED_SECONDS, MACHINES, USER, Machine, Site
 from persistip.testing.simulation.steps import Step, draw, play
 from persistip.testing.simulation.trace import Trace, Violation
-from persistip.testing.simulation.troubles import EXCUSED_SECONDS
 from persistip.testing.virtualtime import LoopClock, VirtualTimeLoop
 
 STEPS = 40
+KINDS_OF_STEP = (steps, troubles)
+"""The modules in which kinds of step are registered, by being imported."""
 SETTLE_SECONDS = 180.0 + EXCUSED_SECONDS
 QUIET_SECONDS = 120.0
 _TICK_SECONDS = 0.5
@@ -370,15 +372,15 @@ def shorten(report: Report, options: Options | None = None, *, attempts: int = 6
 def simulate(seed: int, options: Options | None = None, scenario: Sequence[Step] | None = None) -> Report:
     """Run one seed; with *scenario*, that in the place of the seed's own."""
     chosen = options or Options()
-    steps = draw(Random(f"scenario of {seed}"), chosen.steps) if scenario is None else tuple(scenario)
+    played = draw(Random(f"scenario of {seed}"), chosen.steps) if scenario is None else tuple(scenario)
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.get_loop().set_task_factory(own_tasks)
         simulation = Simulation(seed, chosen)
         with _listening(simulation.trace):
-            runner.run(simulation.run(steps))
+            runner.run(simulation.run(played))
     return Report(
         seed=seed,
-        scenario=steps,
+        scenario=played,
         violations=tuple(simulation.trace.violations),
         trace=tuple(simulation.trace.lines),
         writes=simulation.ledger.store.revision,

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING
 
 from persistip.model.keys import Kind
 from persistip.testing.simulation.network import MAX_LATE_SECONDS
-from persistip.testing.simulation.site import ADDRESSES, USER, addresses
+from persistip.testing.simulation.site import ADDRESSES, EXCUSED_SECONDS, USER, addresses
 from persistip.testing.simulation.site import route as route_body
 from persistip.testing.simulation.steps import Step, chosen_values, fall_behind, machines, step
 from persistip.testing.simulation.trace import now
 
 if TYPE_CHECKING:
     from persistip.testing.simulation.run import Simulation
-
-EXCUSED_SECONDS = 15.0
-"""How long, after an administrator's word that a running machine is gone, what it does is the administrator's fault."""
 
 
 # ---------------------------------------------------------------- machines
