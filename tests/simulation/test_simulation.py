@@ -73,7 +73,7 @@ HINTS = {
     "pods_compared_by_name": (10, 6),
     "pods_in_order_of_arrival": (1, 15),
     "put_without_precondition": (3, 1),
-    "released_reported_while_standing": (12, 9),
+    "released_reported_while_standing": (19, 12),
     "releases_end_by_time": (7, 3),
     "status_written_each_time": (0,),
 }

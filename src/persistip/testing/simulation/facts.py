@@ -12,13 +12,14 @@ from collections.abc import Hashable, Iterator
 from ipaddress import ip_network
 
 from persistip.model.address import Prefix
+from persistip.model.attachment import Reference
 from persistip.model.gateway import Gateway
 from persistip.model.keys import Kind
 from persistip.model.node import Namespace, Node
 from persistip.model.route import GKEIPRoute
 from persistip.testing.simulation.network import MAX_LATE_SECONDS, Network, Written
-from persistip.testing.simulation.rules import is_accepted, permit
-from persistip.testing.simulation.site import ADDRESSES
+from persistip.testing.simulation.rules import is_accepted, is_labelled, is_open, lists, prefixes_of
+from persistip.testing.simulation.site import ADDRESSES, POOLS
 from persistip.testing.simulation.trace import now
 
 PROMPT_SECONDS = 1.0
@@ -60,17 +61,23 @@ class Facts:
 
     def _facts(self) -> Iterator[Hashable]:
         for found in self._objects.values():
-            if isinstance(found, Node) and found.out_of_service:
-                yield ("tainted", found.meta.uid)
-            if not isinstance(found, GKEIPRoute):
-                continue
-            if is_accepted(self._objects, found):
-                yield ("accepted", found.meta.uid)
-            for prefix in _PREFIXES:
-                permitted = permit(self._objects, found, prefix)
-                for name in ("claimed", "listed", "admitted"):
-                    if getattr(permitted, name):
-                        yield (name, found.meta.uid, prefix)
+            match found:
+                case Node(out_of_service=True):
+                    yield ("tainted", found.meta.uid)
+                case Namespace() if is_labelled(self._objects, found.meta.name):
+                    yield ("labelled", found.meta.name)
+                case Gateway():
+                    if is_open(found):
+                        yield ("open", found.meta.name)
+                    yield from (("lists", found.meta.name, prefix) for prefix in _PREFIXES if lists(found, prefix))
+                case GKEIPRoute():
+                    uid = found.meta.uid
+                    if is_accepted(self._objects, found):
+                        yield ("accepted", uid)
+                    yield from (("names", uid, ref.name) for ref in found.parent_refs)
+                    yield from (("claims", uid, prefix) for prefix in prefixes_of(found.addresses))
+                case _:
+                    pass
 
     def _horizon(self) -> float:
         """How old may be what a decision that stands now was made on."""
@@ -86,6 +93,13 @@ class Facts:
         since = max(self._true.get((name, *what), 1e9), self._gateways_at)
         return now() - since > self._horizon()
 
-    def was_permitted(self, route_uid: str, prefix: Prefix) -> bool:
-        """Whether a route could lately be thought to have a prefix."""
-        return all(self.was_lately(name, route_uid, prefix) for name in ("claimed", "listed", "admitted"))
+    def was_permitted(self, route: Reference, prefix: Prefix) -> bool:
+        """Whether a route could lately be thought to have a prefix, by any mixture of old and new."""
+        if not self.was_lately("claims", route.uid, prefix):
+            return False
+        return any(
+            self.was_lately("names", route.uid, name)
+            and self.was_lately("lists", name, prefix)
+            and (self.was_lately("open", name) or self.was_lately("labelled", route.namespace))
+            for name in POOLS
+        )

@@ -189,7 +189,7 @@ class WriteJudge:
         """What is granted was, lately at least, claimed by this very route, in a pool of its, and admitted there."""
         before = old.spec.held_prefixes if old is not None else ()
         for prefix in new.spec.held_prefixes:
-            if prefix not in before and not self._facts.was_permitted(new.spec.route.uid, prefix):
+            if prefix not in before and not self._facts.was_permitted(new.spec.route, prefix):
                 said = f"{name_of(new)} is granted {show(prefix)}, for which it was not accepted"
                 self._trace.accuse("P2", self.grant_is_permitted, said)
 
@@ -209,7 +209,7 @@ class WriteJudge:
         if not isinstance(route, GKEIPRoute) or route.meta.uid != new.spec.route.uid or old.meta.is_terminating:
             return
         for prefix in old.spec.held_prefixes:
-            if prefix in new.spec.held_prefixes or not self._facts.has_been("claimed", route.meta.uid, prefix):
+            if prefix in new.spec.held_prefixes or not self._facts.has_been("claims", route.meta.uid, prefix):
                 continue
             if self._facts.has_been("accepted", route.meta.uid):
                 said = f"{name_of(new)} lost {show(prefix)}, which it has claimed and been granted all along"

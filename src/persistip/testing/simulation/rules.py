@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from ipaddress import ip_network
 
-import attrs
-
 from persistip.model.address import AddressSpec, Prefix
 from persistip.model.gateway import From, Gateway
 from persistip.model.keys import Kind, ObjectKey
@@ -46,42 +44,28 @@ def lists(gateway: Gateway, prefix: Prefix) -> bool:
     return any(prefix.version == each.version and prefix.subnet_of(each) for each in pool)  # type: ignore[arg-type]
 
 
-def admits(objects: Objects, gateway: Gateway, namespace: str) -> bool:
-    """Whether a Gateway admits a namespace."""
+def is_open(gateway: Gateway) -> bool:
+    """Whether a Gateway admits every namespace."""
+    return any(each.namespaces_from == From.ALL for each in gateway.listeners)
+
+
+def is_labelled(objects: Objects, namespace: str) -> bool:
+    """Whether a namespace carries the label by which Gateways admit."""
     found = objects.get(ObjectKey(Kind.NAMESPACE, "", namespace))
-    is_labelled = isinstance(found, Namespace) and found.meta.labels.get(LABEL) == "yes"
-    return any(each.namespaces_from == From.ALL or is_labelled for each in gateway.listeners)
+    return isinstance(found, Namespace) and found.meta.labels.get(LABEL) == "yes"
 
 
-@attrs.frozen(kw_only=True)
-class Permit:
-    """What speaks for a route's having a prefix; ``granted``: all of it, by one and the same Gateway."""
-
-    claimed: bool
-    listed: bool
-    admitted: bool
-    granted: bool
-
-
-def permit(objects: Objects, route: GKEIPRoute, prefix: Prefix) -> Permit:
-    """How things stand."""
-    parents = parents_of(objects, route)
-    listing = [each for each in parents if lists(each, prefix)]
-    admitting = [each for each in parents if admits(objects, each, route.meta.namespace)]
-    claimed = prefix in prefixes_of(route.addresses)
-    return Permit(
-        claimed=claimed,
-        listed=bool(listing),
-        admitted=bool(admitting),
-        granted=claimed and any(each in admitting for each in listing),
+def is_granted(objects: Objects, route: GKEIPRoute, prefix: Prefix) -> bool:
+    """Whether a Gateway that a route names lists a prefix and admits the route, other routes apart."""
+    admitting = (
+        each for each in parents_of(objects, route) if is_open(each) or is_labelled(objects, route.meta.namespace)
     )
+    return any(lists(each, prefix) for each in admitting)
 
 
 def is_accepted(objects: Objects, route: GKEIPRoute) -> bool:
     """Whether every address of a route is granted to it, other routes apart."""
-    return bool(route.addresses) and all(
-        permit(objects, route, prefix).granted for prefix in prefixes_of(route.addresses)
-    )
+    return bool(route.addresses) and all(is_granted(objects, route, prefix) for prefix in prefixes_of(route.addresses))
 
 
 def is_gone(objects: Objects, name: str, uid: str) -> bool:

@@ -188,7 +188,7 @@ class Site:
                 self._take_down(sandbox)
 
     async def power_on(self, machine: Machine) -> None:
-        """The machine boots; its Pods that still exist get new sandboxes with the IPs they had."""
+        """The machine boots; its Pods that still exist get new sandboxes, and perhaps each other's IPs."""
         machine.is_on = True
         self.fabric.mend(machine.name)
         if self.find(Kind.NODE, "", machine.name) is None:
@@ -198,13 +198,13 @@ class Site:
         for sandbox in list(self.sandboxes.values()):
             if sandbox.machine != machine.name:
                 continue
-            if self.ledger.objects[sandbox.key].meta.is_terminating if self.is_present(sandbox) else False:
-                await self._finish(sandbox)
-            elif self.is_present(sandbox):
-                self._put_up(sandbox)
-                self.later(0.5, self.set_ready, sandbox.key, True, sandbox.uid)
-            else:
+            if not self.is_present(sandbox):
                 del self.sandboxes[sandbox.uid]
+            elif self.ledger.objects[sandbox.key].meta.is_terminating:
+                await self._finish(sandbox)
+            else:
+                await self._come_back(sandbox)
+                self.later(0.5, self.set_ready, sandbox.key, True, sandbox.uid)
 
     # ------------------------------------------------------------ Pods
     async def start_pod(self, namespace: str, name: str, machine: Machine, *, ready_after: float) -> bool:
