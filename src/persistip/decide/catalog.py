@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from persistip.decide.facts import Facts
-from persistip.decide.reach import Reach, foundations, is_status_only, nodes_of, pod_uids, pods_of, ranges_of
+from persistip.decide.foundations import foundations, is_status_only, nodes_of, pod_uids, pods_of, ranges_of
+from persistip.decide.reach import Reach
 from persistip.decide.suspects import select_suspects, suspects_key
 from persistip.decide.versions import Versions, Written
 from persistip.model.actions import Outcome

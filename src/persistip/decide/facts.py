@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from persistip.decide.reach import Reach, parents
+from persistip.decide.foundations import parents
+from persistip.decide.reach import Reach
 from persistip.model.address import well_formed
 from persistip.model.attachment import AddressAttachment
 from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
