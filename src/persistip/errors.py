@@ -8,8 +8,8 @@ What can go wrong outside, named for what the loop must do next.
     │   ├── ThrottledError     rate limit; retry_after_seconds         -> wait as told
     │   ├── StaleError         conflict, precondition, not found       -> observe again
     │   ├── RefusedError       quota, 401, 403, EPERM; reason          -> report, retry late
-    │   └── RejectedError      400, 422, EINVAL                        -> report, wait for a new generation
-    ├── OwnershipError         it exists and is not ours               -> report, never touch
+    │   ├── RejectedError      400, 422, EINVAL                        -> report, wait for a new generation
+    │   └── OwnershipError     it exists and is not ours               -> report, never touch
     └── BugError               a state we proved impossible            -> stop this key, loudly
 
 A user's mistake is none of these: it is a verdict with a reason (see ``decide/acceptance.py``).

@@ -19,8 +19,9 @@ import yaml
 from world import T0
 
 from persistip.model.attachment import AddressAttachment
-from persistip.model.conditions import Reason
+from persistip.model.conditions import ConditionType, Reason
 from persistip.model.gateway import Gateway, GatewayClass
+from persistip.model.meanings import MEANINGS
 from persistip.model.route import GKEIPRoute
 from persistip.runtime.rehearsal import Rehearsal
 from persistip.strategies import ClusterObject
@@ -122,3 +123,28 @@ def test_every_reason_is_shown_by_a_case() -> None:
     shown = "\n".join(path.read_text() for path in HERE.glob("*.out.yaml"))
     missing = [reason for reason in Reason if f"reason: {reason}\n" not in shown]
     assert set(missing) <= EVENTS_ONLY, missing
+
+
+def test_every_condition_of_a_case_has_a_meaning() -> None:
+    """Whatever status is written, the reference says what it means; a route's Ready repeats another condition."""
+    known = {(each.subject, each.type, each.status, each.reason) for each in MEANINGS}
+    known |= {
+        (subject, ConditionType.READY, status, reason) for subject, _, status, reason in known if status == "False"
+    }
+    unknown = {
+        (kind, *said)
+        for path in HERE.glob("*.out.yaml")
+        for kind, conditions in conditions_in(path)
+        for each in conditions
+        if (kind, *(said := (each["type"], each["status"], each["reason"]))) not in known
+    }
+    assert unknown == set()
+
+
+def conditions_in(path: Path) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Every list of conditions of a result, with the kind of what it speaks of."""
+    for shown in yaml.safe_load_all(path.read_text()):
+        status = shown["status"] or {}
+        yield shown["kind"], status.get("conditions", [])
+        for listener in status.get("listeners", []):
+            yield "Listener", listener["conditions"]

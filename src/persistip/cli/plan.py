@@ -3,7 +3,7 @@
 
 In: files.  Out: a table for people, or a `v1 List` of every object of ours with the status that it would get, and of
 the AddressAttachments; with `--without-…` also which addresses would move where.  Exit status 0; 1 with `--strict` when
-a route is refused or held by nobody; 2 for files or options that cannot be used at all.
+a route is refused or held by nobody, or something could not be read; 2 for files or options that cannot be used at all.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from persistip.model.route import GATEWAY_GROUP, GKEIPRoute, ParentRef
 from persistip.model.views import Admits, ClusterRanges, GatewayFacts, ParentFacts, Policy, RouteFacts
 
 MAX_NODES = 64
+"""Nodes that `spec.nodeSelector` of a fast route may select; more are `TooManyNodes`."""
 
 
 def find_verdict(facts: RouteFacts, ranges: ClusterRanges, modes: Mapping[str, Admits], policy: Policy) -> Verdict:

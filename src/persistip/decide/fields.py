@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+import attrs
+
 from persistip.decide.parameters import POD_ADDRESSES, SERVED_POD_ADDRESSES
 from persistip.decide.verdict import Fault
 from persistip.model.conditions import Reason
@@ -20,7 +22,9 @@ from persistip.model.selector import LabelSelector
 from persistip.model.views import Admits
 
 MAX_ADDRESSES = 16
+"""Addresses of one route; more are `UnsupportedValue`."""
 MAX_PARENTS = 32
+"""Parents of one route; more are `UnsupportedValue`."""
 
 HOLD = f"{DOMAIN}/hold"
 PREFER = f"{DOMAIN}/prefer"
@@ -29,16 +33,68 @@ REACTION_MODE = f"{DOMAIN}/reaction-mode"
 POD_ADDRESS = f"{DOMAIN}/pod-address"
 FLOWS = f"{DOMAIN}/flows"
 _MODES = frozenset(ReactionModeName)
-_ANNOTATION_VALUES = {
-    HOLD: frozenset({"true", "false"}),
-    FAILBACK: frozenset({"never"}),
-    POD_ADDRESS: POD_ADDRESSES,
-    FLOWS: frozenset({"keep", "reset"}),
-}
-_UNSERVED = {POD_ADDRESS: POD_ADDRESSES - SERVED_POD_ADDRESSES, FLOWS: frozenset({"reset"})}
-"""What SPEC knows and the agents of this version do not do: promised, it would look as if it worked."""
 _POD_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
-_FREE_ANNOTATIONS = frozenset({PREFER, REACTION_MODE})
+
+
+@attrs.frozen(kw_only=True)
+class Annotation:
+    """
+    One key of ours on a route. ``values`` empty: any that fits ``form``; ``default``: what its absence means.
+
+    ``unserved``: values that SPEC knows and the agents of this version do nothing about; promised, they would look as
+    if they worked.
+    """
+
+    key: str
+    means: str
+    default: str
+    form: str = ""
+    values: frozenset[str] = frozenset()
+    unserved: frozenset[str] = frozenset()
+
+
+ANNOTATIONS: tuple[Annotation, ...] = (
+    Annotation(
+        key=FAILBACK,
+        values=frozenset({"never"}),
+        default="the newest eligible Pod takes the addresses",
+        means="`never`: the present holder keeps the addresses while it is eligible, whatever newer Pod appears.",
+    ),
+    Annotation(
+        key=FLOWS,
+        values=frozenset({"keep", "reset"}),
+        unserved=frozenset({"reset"}),
+        default="`keep`",
+        means="What becomes, on the old node, of connections that a move interrupts.",
+    ),
+    Annotation(
+        key=HOLD,
+        values=frozenset({"true", "false"}),
+        default="`false`",
+        means="`true` freezes the choice of Pod; never acceptance, release or deletion.",
+    ),
+    Annotation(
+        key=POD_ADDRESS,
+        values=POD_ADDRESSES,
+        unserved=POD_ADDRESSES - SERVED_POD_ADDRESSES,
+        default="`podAddress` of the class, else `app`",
+        means="Who gives the address to the application. `app`: the application holds it itself.",
+    ),
+    Annotation(
+        key=PREFER,
+        form="the name of a Pod",
+        default="no Pod is preferred",
+        means="The Pod of this name holds the addresses while it is eligible.",
+    ),
+    Annotation(
+        key=REACTION_MODE,
+        form="the name of a reaction mode that is plugged in",
+        default="`spec.reactionMode`",
+        means="Which Pods may hold the addresses, by a rule of yours, in place of `spec.reactionMode`.",
+    ),
+)
+"""Every key of ours that a route may carry, by name."""
+_BY_KEY = {each.key: each for each in ANNOTATIONS}
 
 
 def _unsupported(path: str, message: str) -> Fault:
@@ -112,15 +168,14 @@ def annotation_faults(route: GKEIPRoute, modes: Mapping[str, Admits]) -> Iterato
         if not key.startswith(f"{DOMAIN}/"):
             continue
         path = f"metadata.annotations[{key}]"
-        known = _ANNOTATION_VALUES.get(key)
-        if known is not None and value not in known:
-            yield _unsupported(path, f"{value!r} is unknown; use {' or '.join(sorted(known))}")
-        elif known is not None and value in _UNSERVED.get(key, ()):
-            served = " or ".join(sorted(known - _UNSERVED[key]))
+        known = _BY_KEY.get(key)
+        if known is None:
+            yield _unsupported(path, f"is unknown; known are {', '.join(sorted(_BY_KEY))}")
+        elif known.values and value not in known.values:
+            yield _unsupported(path, f"{value!r} is unknown; use {' or '.join(sorted(known.values))}")
+        elif value in known.unserved:
+            served = " or ".join(sorted(known.values - known.unserved))
             yield _unsupported(path, f"{value!r} is not served by the agents of this version; use {served}")
-        elif known is None and key not in _FREE_ANNOTATIONS:
-            known_keys = ", ".join(sorted({*_ANNOTATION_VALUES, *_FREE_ANNOTATIONS}))
-            yield _unsupported(path, f"is unknown; known are {known_keys}")
         elif key == REACTION_MODE and value not in modes:
             said = f"reaction mode {value!r} is not plugged in; known are {', '.join(sorted(modes))}"
             yield _unsupported(path, said)

@@ -17,6 +17,7 @@ from persistip.model.gateway import From, Listener, RouteKind
 from persistip.model.route import ROUTE_GROUP
 
 MAX_LISTENERS = 64
+"""Listeners of one Gateway; those beyond are not valid."""
 SUPPORTED_KIND = RouteKind(ROUTE_GROUP, "GKEIPRoute")
 _FROM = frozenset(From)
 _PLAIN_PROTOCOLS = frozenset({"none", "TCP", "UDP"})

@@ -16,10 +16,43 @@ from persistip.model.address import Prefix
 from persistip.model.gateway import CLASSES, ClassBehaviour, ConfigMap, GatewayClass, Mode
 from persistip.model.views import GatewayFacts, Policy
 
-_KEYS = frozenset({"allowedAddresses", "allowedNamespaces", "podAddress"})
 POD_ADDRESSES = frozenset({"app", "configure", "nat"})
 SERVED_POD_ADDRESSES = frozenset({"app"})
 """Those that the agents of this version do something about; the others are refused, and never promised."""
+
+
+@attrs.frozen(kw_only=True)
+class Parameter:
+    """One key of a class's ConfigMap; ``default``: what its absence means."""
+
+    key: str
+    form: str
+    default: str
+    means: str
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter(
+        key="allowedAddresses",
+        form="CIDRs, separated by white space or commas; no host bits",
+        default="none, where no cloud says who owns what",
+        means="Which addresses Gateways of the class may list.",
+    ),
+    Parameter(
+        key="allowedNamespaces",
+        form="names of namespaces, separated by white space or commas",
+        default="all",
+        means="Where Gateways of the class may live.",
+    ),
+    Parameter(
+        key="podAddress",
+        form=", ".join(f"`{value}`" for value in sorted(SERVED_POD_ADDRESSES)),
+        default="`app`",
+        means="What routes without the annotation `persistip.dev/pod-address` get.",
+    ),
+)
+"""Every key of the ConfigMap that ``spec.parametersRef`` of a GatewayClass names."""
+_KEYS = frozenset(each.key for each in PARAMETERS)
 
 
 @attrs.frozen(kw_only=True)

@@ -32,6 +32,7 @@ from persistip.model.gateway import Gateway
 from persistip.model.views import ClusterRanges, GatewayFacts, Policy
 
 MAX_ADDRESSES = 16
+"""Addresses of one Gateway; of a longer list the first are used, and `Programmed` says so."""
 
 
 @attrs.frozen

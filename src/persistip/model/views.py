@@ -37,6 +37,7 @@ class Policy:
     """Settings that change decisions, the same on every replica."""
 
     controller_name: str = DEFAULT_CONTROLLER
+    """Whose GatewayClasses are served: those with this ``spec.controllerName``."""
     system_namespace: str = "persistip-system"
     """Where the system itself lives, and records what its replicas must agree on."""
     knows_owners: bool = False

@@ -1,0 +1,377 @@
+"""
+Do the reference pages say what the code says?
+
+Every page of docs/reference is made here, from the names, defaults and texts that stand in the code. Nothing in them is
+written by hand: change the code, refresh the pages, and let the review see the diff.
+"""
+
+import difflib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import griffe
+import pytest
+from cyclopts import App
+from cyclopts.argument import Argument
+
+from persistip import errors
+from persistip.cli import EXIT_INTERRUPTED, EXIT_PIPE, VERBS
+from persistip.decide.fields import ANNOTATIONS
+from persistip.decide.parameters import PARAMETERS, why_unserved
+from persistip.model.conditions import ACCEPTANCE_ORDER, ConditionType, Reason
+from persistip.model.gateway import CLASSES, DEFAULT_CONTROLLER
+from persistip.model.meanings import MEANINGS, Meaning, Subject
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs" / "reference"
+REFRESH = "python tests/shape/test_reference.py"
+MADE = f"<!-- Made from the code. Do not edit; refresh with: {REFRESH} -->"
+LIMITS = (
+    ("persistip.decide.fields", "MAX_ADDRESSES"),
+    ("persistip.decide.pool", "MAX_ADDRESSES"),
+    ("persistip.decide.listeners", "MAX_LISTENERS"),
+    ("persistip.decide.fields", "MAX_PARENTS"),
+    ("persistip.decide.acceptance", "MAX_NODES"),
+)
+PROCESSES = ("controller", "agent")
+
+# What the pages say beside their tables.
+ABOUT_CONDITIONS = """\
+`kubectl describe` shows them. The message of a condition names the field, the object or the node; the reason is one of
+these words. “—” in the last column: there is nothing to do."""
+ABOUT_ORDER = "When a route has several faults, all are in the message, and the first in this order gives the reason"
+ABOUT_READY = "False: reason and message are those of the first of the other three that is not True."
+ABOUT_EVENTS = (
+    "A refusal, and a failure of the node, is an Event of type Warning with the reason of its condition. Besides:"
+)
+ABOUT_PARAMETERS = """\
+`spec.parametersRef` may name a ConfigMap. A key that is unknown, or a value that cannot be read, makes the class
+`Accepted` False/`InvalidParameters`, and nothing in the ConfigMap is used."""
+ABOUT_VERBS = f"""\
+`persistip VERB --help` says the same. Of every verb: a command line that cannot be understood ends with status 2,
+Ctrl-C with {EXIT_INTERRUPTED}, and a reader that closes the pipe early with {EXIT_PIPE}."""
+ABOUT_SETTINGS = """\
+Each is an option of its process, an environment variable, and a field of `persistip.ControllerSettings` or
+`persistip.AgentSettings` for whoever embeds the process. An option outweighs a variable."""
+ABOUT_ERRORS = """\
+What a backend raises, named for what the loop does next. All are names of `persistip`. A user's mistake is none of
+these: it is a [condition](conditions.md)."""
+
+
+# ---------------------------------------------------------------- Markdown
+def page(title: str, *parts: str) -> str:
+    """Return a whole page."""
+    return "\n\n".join([f"# {title}", MADE, *(part for part in parts if part)]) + "\n"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; a cell is on one line and ends no column early."""
+    lines = [[*columns], ["---"] * len(columns), *([cell(each) for each in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(text: str) -> str:
+    """Return *text* as it may stand in a table."""
+    return " ".join(text.replace("``", "`").replace("|", "\\|").split())
+
+
+def code(value: object) -> str:
+    """Return *value* as code."""
+    return f"`{value}`"
+
+
+# ---------------------------------------------------------------- conditions and Events
+def conditions() -> str:
+    """Return the page of conditions: for each subject and type, what a reason means and what to do."""
+    order = ", ".join(code(reason) for reason in ACCEPTANCE_ORDER)
+    parts = [ABOUT_CONDITIONS, f"{ABOUT_ORDER}: {order}."]
+    for subject in reversed(Subject):
+        told = [meaning for meaning in MEANINGS if meaning.subject is subject]
+        for type_ in dict.fromkeys(meaning.type for meaning in told):
+            parts.append(f"## {subject}: {type_ or 'Events'}")
+            if type_ is ConditionType.READY:
+                parts.append(ABOUT_READY)
+            if type_ is None:
+                parts.append(ABOUT_EVENTS)
+            parts.append(meanings_table([meaning for meaning in told if meaning.type is type_]))
+    return page("Conditions and reasons", *parts)
+
+
+def meanings_table(told: Sequence[Meaning]) -> str:
+    """Return the rows of one condition type, or of the Events."""
+    if told[0].type is None:
+        return table(("reason", "says"), [(code(each.reason), each.means) for each in told])
+    rows = [(str(each.status), code(each.reason), each.means, each.advice or "—") for each in told]
+    return table(("status", "reason", "means", "what to do"), rows)
+
+
+# ---------------------------------------------------------------- annotations, class parameters, limits
+def annotations() -> str:
+    """Return the page of annotations."""
+    rows = []
+    for each in ANNOTATIONS:
+        values = " or ".join(code(value) for value in sorted(each.values - each.unserved)) or each.form
+        unserved = ", ".join(code(value) for value in sorted(each.unserved))
+        values += f"; {unserved}: refused, not served in this version" if unserved else ""
+        rows.append((code(each.key), values, each.default, each.means))
+    return page(
+        "Annotations",
+        "They stand on a GKEIPRoute. An unknown key or value of ours refuses the route with `UnsupportedValue`, since "
+        "ignored it would look as if it worked.",
+        table(("annotation", "values", "when absent", "means"), rows),
+    )
+
+
+def class_parameters() -> str:
+    """Return the page of classes and their parameters."""
+    classes = [
+        (
+            code(name),
+            "external" if behaviour.external else "internal",
+            code(behaviour.mode),
+            "no: routes are judged, and nothing is attached for them" if why_unserved(behaviour) else "yes",
+        )
+        for name, behaviour in CLASSES.items()
+    ]
+    keys = [(code(each.key), each.form, each.default, each.means) for each in PARAMETERS]
+    return page(
+        "Classes and their parameters",
+        f"A GatewayClass is ours when its `spec.controllerName` is `{DEFAULT_CONTROLLER}`, or what the setting "
+        "`--policy.controller-name` says. Its name says how addresses move:",
+        table(("GatewayClass", "addresses", "mode", "acted on"), classes),
+        ABOUT_PARAMETERS,
+        table(("key", "value", "when absent", "means"), keys),
+    )
+
+
+def limits() -> str:
+    """Return the page of limits."""
+    rows = []
+    for path, name in LIMITS:
+        said, end, how = docstring_of(path, name).partition("; ")
+        rows.append((said, str(getattr(import_module(path), name)), how if end else ""))
+    return page("Limits", table(("what", "at most", "beyond"), rows))
+
+
+def docstring_of(module: str, name: str) -> str:
+    """Return the text that stands under an assignment."""
+    loaded = griffe.load(module, search_paths=[str(ROOT / "src")])[name].docstring
+    assert loaded is not None, f"{module}.{name} needs a docstring"
+    return str(loaded.value).rstrip(".")
+
+
+# ---------------------------------------------------------------- the command line and its settings
+def commands() -> Iterator[tuple[str, App, ModuleType]]:
+    """Yield every command that can be run, with its name as typed and the module it is in."""
+    for verb, target in VERBS.items():
+        module = import_module(target.partition(":")[0])
+        names = PROCESSES if verb == "run" else ("",)
+        for name in names:
+            yield f"persistip {verb} {name}".rstrip(), module.app[name] if name else module.app, module
+
+
+def function_of(app: App) -> Callable[..., object]:
+    """Return what the command calls."""
+    found = app.default_command
+    assert found is not None
+    return inspect.unwrap(found)
+
+
+def arguments(app: App, *, settings: bool) -> list[Argument]:
+    """Return what can be given to a command: its own options, or the settings that are in groups of their own."""
+    own = inspect.signature(function_of(app)).parameters
+    shown = [each for each in app.assemble_argument_collection(parse_docstring=True) if each.show]
+    return [each for each in shown if (each.field_info.name in own and "." not in each.name) is not settings]
+
+
+def option(argument: Argument) -> str:
+    """Return how an option is written, and how a switch is turned off; the form that empties a list is left out."""
+    names = [name for name in argument.names if not re.search(r"--(?:.*\.)?empty-", name)]
+    return ", ".join(code(name) for name in names)
+
+
+def kind_of(hint: Any) -> str:
+    """Return a type as a person would say it."""
+    if get_origin(hint) is Literal:
+        return " or ".join(code(value) for value in get_args(hint))
+    names = {bool: "switch", int: "whole number", float: "number", str: "text", Path: "path"}
+    if hint in names:
+        return names[hint]
+    inner = [each for each in get_args(hint) if each not in (type(None), Ellipsis)]
+    if get_origin(hint) in (tuple, list):
+        return f"list: {kind_of(inner[0])}"
+    if get_origin(hint) is Union or inner:
+        return " or ".join(dict.fromkeys(kind_of(each) for each in inner))
+    return str(hint.__name__).replace("IPv4Network", "CIDR").replace("IPv6Network", "CIDR")
+
+
+def default_of(argument: Argument) -> str:
+    """Return the default as it would be typed."""
+    default = argument.field_info.default
+    if argument.required:
+        return "required"
+    if argument.hint is bool:
+        return "on" if default else "off"
+    if default is None or default == ():
+        return "—"
+    if isinstance(default, tuple):
+        return code(" ".join(str(each) for each in default))
+    return code(default)
+
+
+def unit_of(argument: Argument) -> str:
+    """Return the unit, which every name of a quantity ends with."""
+    name = argument.name.replace("-", "_")
+    return {"_seconds": "s", "_per_second": "1/s"}.get(next(iter(re.findall(r"_per_second$|_seconds$", name)), ""), "")
+
+
+def variable(argument: Argument) -> str:
+    """Return the environment variable that says the same."""
+    return "PERSISTIP_" + re.sub(r"[.-]", "_", argument.name.removeprefix("--")).upper()
+
+
+def exit_status(module: ModuleType) -> str:
+    """Return what the module's docstring says of the exit status."""
+    found = re.search(r"Exit status (.*?)(?:\n\n|\Z)", module.__doc__ or "", re.DOTALL)
+    assert found is not None, f"{module.__name__} does not say how it ends"
+    return " ".join(found[1].split())
+
+
+def cli() -> str:
+    """Return the page of the command line."""
+    parts = [ABOUT_VERBS]
+    for name, app, module in commands():
+        text = inspect.getdoc(function_of(app)) or ""
+        parts += [f"## {name}", text.partition("\nParameters\n")[0].strip()]
+        rows = []
+        for each in arguments(app, settings=False):
+            written = option(each) if each.name.startswith("-") else code(each.name)
+            rows.append((written, kind_of(each.hint), default_of(each), each.parameter.help or ""))
+        parts.append(table(("option", "value", "default", "means"), rows))
+        if arguments(app, settings=True):
+            parts.append("And its [settings](settings.md), each of which is an option too.")
+        parts.append(f"Exit status: {exit_status(module)}")
+    return page("Command line", *parts)
+
+
+def settings() -> str:
+    """Return the page of settings."""
+    parts = [ABOUT_SETTINGS]
+    for name, app, _ in commands():
+        rows = [
+            (
+                option(each),
+                code(variable(each)),
+                kind_of(each.hint),
+                default_of(each),
+                unit_of(each),
+                each.parameter.help,
+            )
+            for each in arguments(app, settings=True)
+        ]
+        if rows:
+            columns = ("option", "variable", "value", "default", "unit", "means")
+            parts += [f"## {name}", table(columns, [[text or "" for text in row] for row in rows])]
+    return page("Settings", *parts)
+
+
+# ---------------------------------------------------------------- errors
+def error_classes() -> list[type[errors.PersistIPError]]:
+    """Return the classes of the tree, in the order in which they are defined."""
+    found = [each for each in vars(errors).values() if isinstance(each, type)]
+    return [each for each in found if issubclass(each, errors.PersistIPError)]
+
+
+def carried_by(class_: type) -> str:
+    """Return what an error carries beside its message."""
+    parameters = inspect.signature(class_.__init__).parameters.values()
+    return ", ".join(code(each.name) for each in parameters if each.kind is each.KEYWORD_ONLY)
+
+
+def error_tree() -> str:
+    """Return the tree as the module's docstring draws it."""
+    drawn = re.search(r"^ {4}PersistIPError\n(?:.+\n)+", errors.__doc__ or "", re.MULTILINE)
+    assert drawn is not None
+    return inspect.cleandoc(drawn[0])
+
+
+def error_page() -> str:
+    """Return the page of errors."""
+    rows = [
+        (code(each.__name__), (inspect.getdoc(each) or "").replace("*", "`"), carried_by(each))
+        for each in error_classes()
+    ]
+    return page(
+        "Errors",
+        ABOUT_ERRORS,
+        f"```text\n{error_tree()}\n```",
+        table(("class", "means", "carries"), rows),
+    )
+
+
+# ---------------------------------------------------------------- the tests
+PAGES: Mapping[str, Callable[[], str]] = {
+    "annotations.md": annotations,
+    "class-parameters.md": class_parameters,
+    "cli.md": cli,
+    "conditions.md": conditions,
+    "errors.md": error_page,
+    "limits.md": limits,
+    "settings.md": settings,
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_reference_page_is_fresh(name: str) -> None:
+    """The committed page is the one that the code makes now."""
+    kept = (FOLDER / name).read_text(encoding="utf-8") if (FOLDER / name).exists() else ""
+    changes = [*difflib.unified_diff(kept.splitlines(), PAGES[name]().splitlines(), name, "now", lineterm="", n=0)]
+    assert not changes, "\n".join([f"the code says something else; refresh with: {REFRESH}", *changes])
+
+
+def test_reference_has_no_page_that_nobody_makes() -> None:
+    """Every page of the folder is made from the code."""
+    assert {path.name for path in FOLDER.iterdir()} == set(PAGES)
+
+
+def test_every_reason_has_a_meaning() -> None:
+    """A reason without a sentence for its reader cannot be added; nothing is said twice."""
+    assert set(Reason) - {meaning.reason for meaning in MEANINGS} == set()
+    said = [(each.subject, each.type, each.status, each.reason) for each in MEANINGS]
+    assert len(said) == len(set(said))
+
+
+def test_error_tree_is_drawn_as_it_is() -> None:
+    """Every class stands in the drawing, under the class that it is made from."""
+    above: dict[int, str] = {-1: "Exception"}
+    drawn = {}
+    for line in error_tree().splitlines():
+        name = re.search(r"\w+Error", line)
+        assert name is not None
+        depth = name.start() // 4
+        above[depth] = name[0]
+        drawn[name[0]] = above[depth - 1]
+    assert drawn == {each.__name__: each.__base__.__name__ for each in error_classes() if each.__base__}
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_variable_of_each_setting_is_read(process: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The environment variables of the page are those that the process itself names in its help."""
+    app = import_module("persistip.cli.run").app
+    app([process, "--help"], exit_on_error=False, result_action="return_value")
+    named = set(re.findall(r"PERSISTIP_\w+", re.sub(r"[\s│]+", " ", capsys.readouterr().out)))
+    assert {variable(each) for each in arguments(app[process], settings=True)} <= named
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, made in PAGES.items():
+        (FOLDER / name).write_text(made(), encoding="utf-8")
+    sys.stdout.write(f"wrote {os.path.relpath(FOLDER)}: {', '.join(PAGES)}\n")
