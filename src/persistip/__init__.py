@@ -6,8 +6,9 @@ Public are the names below and those of ``persistip.workload``, ``persistip.test
 everything else may change without notice.
 
 By semantic versioning: the nouns of the model, Outcome, the errors, Controller, Agent, plan_route, plan_node,
-plan_gateway, threaded, Cluster, AddressAllocator, Datapath and ReactionMode are stable; views, plans, states, actions,
-settings and features may gain members and fields with defaults; Announcer and Clock are provisional.
+plan_gateway, to_model, from_model, threaded, Cluster, AddressAllocator, Datapath and ReactionMode are stable; views,
+plans, states, actions, settings and features may gain members and fields with defaults; Announcer, Catalog and Clock
+are provisional.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from persistip.agent import Agent
     from persistip.controller import Controller
+    from persistip.decide.catalog import Catalog
     from persistip.decide.plan_gateway import ClassPlan, GatewayPlan, plan_gateway
     from persistip.decide.plan_node import NodePlan, plan_node
     from persistip.decide.plan_route import RoutePlan, plan_route
@@ -129,6 +131,7 @@ if TYPE_CHECKING:
         ReactionMode,
         Withdraw,
     )
+    from persistip.wire import Unreadable, from_model, to_model
 
 __all__ = [
     "AddressAllocator",
@@ -147,6 +150,7 @@ __all__ = [
     "Batch",
     "BlockingAllocator",
     "BugError",
+    "Catalog",
     "ClassBehaviour",
     "ClassPlan",
     "ClassView",
@@ -249,16 +253,20 @@ __all__ = [
     "Status",
     "ThrottledError",
     "UnavailableError",
+    "Unreadable",
     "Withdraw",
+    "from_model",
     "plan_gateway",
     "plan_node",
     "plan_route",
     "threaded",
+    "to_model",
 ]
 
 _HOMES = {
     "persistip.agent": ("Agent",),
     "persistip.controller": ("Controller",),
+    "persistip.decide.catalog": ("Catalog",),
     "persistip.decide.plan_gateway": ("ClassPlan", "GatewayPlan", "plan_gateway"),
     "persistip.decide.plan_node": ("NodePlan", "plan_node"),
     "persistip.decide.plan_route": ("RoutePlan", "plan_route"),
@@ -370,6 +378,7 @@ _HOMES = {
         "ReactionMode",
         "Withdraw",
     ),
+    "persistip.wire": ("Unreadable", "from_model", "to_model"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

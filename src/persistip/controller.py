@@ -16,7 +16,6 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from persistip.decide.catalog import Catalog
-from persistip.decide.modes import BUILT_IN
 from persistip.errors import ConfigError
 from persistip.model.keys import ObjectKey
 from persistip.model.views import ClassView, GatewayView, RouteView
@@ -61,7 +60,7 @@ class Controller:
         self._clock: Clock = clock or SystemClock()
         self._cluster = cluster
         self._outcomes: Outcomes[ObjectKey, str] = Outcomes()
-        self._catalog = Catalog(self._settings.policy, {**BUILT_IN, **(modes or {})})
+        self._catalog = Catalog(self._settings.policy, modes)
         self._queue: WorkQueue[ObjectKey] = WorkQueue()
         self._cycle = ObjectCycle(
             catalog=self._catalog,

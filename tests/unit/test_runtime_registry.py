@@ -23,7 +23,8 @@ class Acme:
 def allocator(settings):
     return nullcontext(("acme", settings))
 
-broken = 1
+def cold():
+    return "no mode at all"
 """
 POINTS = """
 [persistip.allocators]
@@ -32,6 +33,7 @@ lost = acme_plugin.missing:allocator
 
 [persistip.reaction_modes]
 warm = acme_plugin:Acme
+cold = acme_plugin:cold
 """
 
 
@@ -72,7 +74,7 @@ async def test_backend_of_a_third_party_is_found_by_its_entry_point() -> None:
     settings = ControllerSettings(workers=3)
     async with registry.find_allocator("acme")(settings) as made:
         assert made == ("acme", settings)  # type: ignore[comparison-overlap]
-    assert registry.find_reaction_mode("warm").refusal(None) is None  # type: ignore[arg-type]
+    assert registry.find_reaction_modes(["warm"])["warm"].refusal(None) is None  # type: ignore[arg-type]
     assert {"acme", "static"} <= set(registry.names("allocators"))
 
 
@@ -81,6 +83,13 @@ def test_plugin_that_cannot_be_loaded_is_named() -> None:
     """The error says which installed thing is broken, and how."""
     with pytest.raises(ConfigError, match=r"'lost' is installed \(acme_plugin.missing:allocator\) but cannot"):
         registry.find_allocator("lost")
+
+
+@pytest.mark.usefixtures("plugin")
+def test_reaction_mode_without_a_verdict_is_named() -> None:
+    """What is registered as a mode and is none is refused at start, not when the first Pod is judged."""
+    with pytest.raises(ConfigError, match="'cold' has no method refusal"):
+        registry.find_reaction_mode("cold")
 
 
 def test_unknown_name_lists_what_there_is() -> None:

@@ -3,13 +3,14 @@ Which backend has this name?
 
 In: the name of an interface and of a backend.  Out: a factory, its module loaded only now.
 A factory is called with the settings (and for a node's backends its name) and returns an asynchronous context manager
-that gives the backend. Those of others are found by entry points, in one group for each interface; the table below is
-ours, so that the common names cost no search through what is installed.
+that gives the backend; a reaction mode, which is a rule and holds nothing open, is made by a call without arguments.
+Those of others are found by entry points, in one group for each interface; the table below is ours, so that the common
+names cost no search through what is installed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
@@ -85,7 +86,15 @@ def find_announcer(name: str) -> AnnouncerFactory:
 
 def find_reaction_mode(name: str) -> ReactionMode:
     """A reaction mode that is neither ReadyCondition nor Exists; raises ConfigError."""
-    return cast("ReactionMode", _find("reaction_modes", name)())
+    made = _find("reaction_modes", name)()
+    if not isinstance(made, ReactionMode):
+        raise ConfigError(f"what is installed as reaction mode {name!r} has no method refusal: {made!r}")
+    return made
+
+
+def find_reaction_modes(names: Iterable[str]) -> dict[str, ReactionMode]:
+    """Those reaction modes by the names that routes give them; raises ConfigError."""
+    return {name: find_reaction_mode(name) for name in names}
 
 
 def names(interface: str) -> tuple[str, ...]:

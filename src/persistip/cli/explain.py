@@ -45,6 +45,7 @@ def explain(
     files: offline.Files = (),
     now: offline.Now = None,
     allocator: offline.Allocator = "static",
+    reaction_modes: offline.ReactionModes = (),
     without_nodes: offline.WithoutNodes = (),
     without_pods: offline.WithoutPods = (),
 ) -> None:
@@ -54,7 +55,7 @@ def explain(
     Reads the same files as `persistip plan`, and touches no cluster.
     """
     try:
-        cluster = offline.load((*files, *more), now=now, allocator=allocator)
+        cluster = offline.load((*files, *more), now=now, allocator=allocator, reaction_modes=reaction_modes)
         key = _find(cluster, route)
         if without_nodes or without_pods:
             cluster.rehearsal.settle()

@@ -1,8 +1,8 @@
 """
 What do the verbs that work on files have in common: which files, which instant, which cluster comes of them?
 
-In: `-f`, `--now`, `--allocator`, `--without-node`, `--without-pod`.  Out: a rehearsal of that cluster, and on standard
-error what was wrong with the files, what was taken for granted, and what was left aside.
+In: `-f`, `--now`, `--allocator`, `--reaction-mode`, `--without-node`, `--without-pod`.  Out: a rehearsal of that
+cluster, and on standard error what was wrong with the files, what was taken for granted, and what was left aside.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import attrs
 from cyclopts import Parameter
 
-from persistip.backends.registry import find_allocator
+from persistip.backends.registry import find_allocator, find_reaction_modes
 from persistip.decide.catalog import Planned
 from persistip.errors import ConfigError
 from persistip.model.keys import Kind, ObjectKey
@@ -46,6 +46,15 @@ Files = Annotated[
 MoreFiles = Annotated[str, Parameter(show=False)]
 Now = Annotated[str | None, Parameter(help="The instant to decide at, such as 2030-01-31T12:00:00Z; default: now.")]
 Allocator = Annotated[str, Parameter(help="What provides addresses: static, or one that is installed.")]
+ReactionModes = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--reaction-mode",
+        consume_multiple=True,
+        negative=(),
+        help="Installed reaction modes that routes may name, beside the two of the API.",
+    ),
+]
 WithoutNodes = Annotated[
     tuple[str, ...],
     Parameter(name="--without-node", consume_multiple=True, negative=(), help="Nodes that go, with their Pods."),
@@ -87,7 +96,7 @@ class Offline:
             self.rehearsal.without_pod(*name.split("/", maxsplit=1))
 
 
-def load(files: Sequence[str], *, now: str | None, allocator: str) -> Offline:
+def load(files: Sequence[str], *, now: str | None, allocator: str, reaction_modes: Iterable[str]) -> Offline:
     """
     Read the files and say on standard error what is not as it should be.
 
@@ -95,6 +104,7 @@ def load(files: Sequence[str], *, now: str | None, allocator: str) -> Offline:
     """
     instant = _instant(now)
     policy = _policy(allocator)
+    modes = find_reaction_modes(reaction_modes)
     manifests = _read(files)
     for fault in manifests.faults:
         print(fault, file=sys.stderr)
@@ -110,7 +120,7 @@ def load(files: Sequence[str], *, now: str | None, allocator: str) -> Offline:
         say(assumption)
     found = completed.objects
     return Offline(
-        rehearsal=Rehearsal(found.values(), now=instant, policy=policy, unreadable=unreadable),
+        rehearsal=Rehearsal(found.values(), now=instant, policy=policy, modes=modes, unreadable=unreadable),
         manifests=manifests,
         policy=policy,
         nodes=frozenset(each.meta.name for each in found.values() if isinstance(each, Node)),

@@ -45,6 +45,7 @@ def plan(
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table",
     now: offline.Now = None,
     allocator: offline.Allocator = "static",
+    reaction_modes: offline.ReactionModes = (),
     without_nodes: offline.WithoutNodes = (),
     without_pods: offline.WithoutPods = (),
     strict: Annotated[bool, Parameter(negative=())] = False,
@@ -63,7 +64,7 @@ def plan(
         Exit with status 1 when a route is refused or held by nobody, or something could not be read.
     """
     try:
-        cluster = offline.load((*files, *more), now=now, allocator=allocator)
+        cluster = offline.load((*files, *more), now=now, allocator=allocator, reaction_modes=reaction_modes)
         settled, changes = cluster.rehearsal.settle(), None
         if without_nodes or without_pods:
             before = settled

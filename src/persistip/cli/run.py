@@ -40,6 +40,7 @@ def run_controller(
     *,
     cluster: str,
     allocator: str = "static",
+    reaction_mode: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     log_format: Format = "text",
     log_level: Level = "info",
     settings: Annotated[ControllerSettings | None, Parameter(name="*")] = None,
@@ -53,6 +54,8 @@ def run_controller(
         Where the API is: memory:/path/of/a.sock.
     allocator
         What provides addresses: static, or one that is installed.
+    reaction_mode
+        Installed reaction modes that routes may name, beside the two of the API; the same on every replica.
     log_format
         Lines for people, or JSON.
     log_level
@@ -60,7 +63,7 @@ def run_controller(
     settings
         Everything else that can be set.
     """
-    _run(_controller(cluster, allocator, settings or ControllerSettings()), log_format, log_level)
+    _run(_controller(cluster, allocator, reaction_mode, settings or ControllerSettings()), log_format, log_level)
 
 
 @app.command(name="agent")
@@ -107,14 +110,17 @@ def agent() -> None:
     App(name="persistip-agent", default_command=run_agent, config=_env)()
 
 
-async def _controller(cluster: str, allocator: str, settings: ControllerSettings) -> None:
+async def _controller(
+    cluster: str, allocator: str, reaction_modes: tuple[str, ...], settings: ControllerSettings
+) -> None:
     # Each process loads its own half of the package, and no more.
-    from persistip.backends.registry import find_allocator  # noqa: PLC0415
+    from persistip.backends.registry import find_allocator, find_reaction_modes  # noqa: PLC0415
     from persistip.controller import Controller  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
+        modes = find_reaction_modes(reaction_modes)
         chosen = await stack.enter_async_context(find_allocator(allocator)(settings))
-        worker = Controller(await _open_cluster(stack, cluster, None), chosen, settings=settings)
+        worker = Controller(await _open_cluster(stack, cluster, None), chosen, modes, settings=settings)
         await _until_told(worker)
 
 

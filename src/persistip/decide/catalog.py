@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from persistip.decide.facts import Facts
 from persistip.decide.foundations import foundations, is_status_only, nodes_of, pod_uids, pods_of, ranges_of
+from persistip.decide.modes import BUILT_IN
 from persistip.decide.reach import Reach
 from persistip.decide.suspects import select_suspects, suspects_key
 from persistip.decide.versions import Versions, Written
@@ -37,11 +38,15 @@ Planned = RouteView | GatewayView | ClassView
 
 
 class Catalog:
-    """All that one process knows of the cluster. Not thread-safe; every call is quick."""
+    """
+    All that one process knows of the cluster; *modes* are added to the two of the API.
 
-    def __init__(self, policy: Policy, modes: Mapping[str, Admits]) -> None:
-        self.policy = policy
-        self.modes = modes
+    Not thread-safe; every call is quick.
+    """
+
+    def __init__(self, policy: Policy | None = None, modes: Mapping[str, Admits] | None = None) -> None:
+        self.policy = policy = policy or Policy()
+        self.modes: Mapping[str, Admits] = {**BUILT_IN, **(modes or {})}
         self.objects: dict[ObjectKey, object] = {}
         self._unreadable: dict[ObjectKey, str] = {}
         self._suspects = suspects_key(policy.system_namespace)

@@ -20,7 +20,6 @@ from typing import Any
 import attrs
 
 from persistip.decide.catalog import Catalog, Planned
-from persistip.decide.modes import BUILT_IN
 from persistip.decide.plan_route import RoutePlan, plan_route
 from persistip.errors import BugError
 from persistip.model.actions import (
@@ -88,7 +87,7 @@ class Rehearsal:
         self._now = now
         self._with_nodes = with_nodes
         self._revision = 0
-        self._catalog = Catalog(policy or Policy(), {**BUILT_IN, **(modes or {})})
+        self._catalog = Catalog(policy, modes)
         self._unreadable = dict(unreadable or {})
         self._touched: set[ObjectKey] = set()
         self._changed: set[ObjectKey] = set()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         ClusterWorld,
         DatapathContract,
         DatapathWorld,
+        ReactionModeContract,
     )
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "DatapathContract",
     "DatapathWorld",
     "ManualClock",
+    "ReactionModeContract",
     "attachment",
     "config_map",
     "gateway",

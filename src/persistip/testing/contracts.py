@@ -12,5 +12,13 @@ docstrings is then a test. The tests are plain functions that run a loop of thei
 from persistip.testing.allocator_contract import AllocatorContract
 from persistip.testing.cluster_contract import ClusterContract, ClusterWorld
 from persistip.testing.datapath_contract import DatapathContract, DatapathWorld
+from persistip.testing.mode_contract import ReactionModeContract
 
-__all__ = ["AllocatorContract", "ClusterContract", "ClusterWorld", "DatapathContract", "DatapathWorld"]
+__all__ = [
+    "AllocatorContract",
+    "ClusterContract",
+    "ClusterWorld",
+    "DatapathContract",
+    "DatapathWorld",
+    "ReactionModeContract",
+]

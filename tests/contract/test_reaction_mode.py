@@ -1,0 +1,98 @@
+"""Do the two modes of the API keep the promises of ReactionMode, and does the contract catch modes that do not?"""
+
+import pytest
+
+from persistip.decide.modes import Exists, ReadyCondition
+from persistip.model.pod import Pod
+from persistip.strategies import ReactionMode
+from persistip.testing import ReactionModeContract, pod
+
+
+class TestReadyCondition(ReactionModeContract):
+    """The default."""
+
+    def make(self) -> ReactionMode:
+        """Make one."""
+        return ReadyCondition()
+
+    def admitted(self) -> Pod:
+        """Give one that is Ready."""
+        return pod()
+
+    def refused(self) -> Pod:
+        """Give one that is not."""
+        return pod(ready=False)
+
+
+class TestExists(TestReadyCondition):
+    """For programs that must own the address before they are ready."""
+
+    def make(self) -> ReactionMode:
+        """Make one."""
+        return Exists()
+
+    def admitted(self) -> Pod:
+        """Give one that runs somewhere."""
+        return pod(ready=False)
+
+    def refused(self) -> Pod:
+        """Give one that runs nowhere yet."""
+        return pod(node="", ips=())
+
+
+class Sulking:
+    """Whoever was not Ready once is refused for good: remembers."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+
+    def refusal(self, pod: Pod) -> str | None:
+        """Refuse."""
+        if not pod.ready:
+            self.seen.add(pod.meta.uid)
+        return "was not Ready once" if pod.meta.uid in self.seen else None
+
+
+class Verbose:
+    """Writes sentences of its own."""
+
+    def refusal(self, pod: Pod) -> str | None:
+        """Refuse."""
+        return None if pod.ready else "The Pod\nis not Ready."
+
+
+class Open:
+    """Admits everybody."""
+
+    def refusal(self, pod: Pod) -> str | None:
+        """Admit."""
+        return None
+
+
+class Mute:
+    """Refuses and does not say why."""
+
+    def refusal(self, pod: Pod) -> str | None:
+        """Refuse."""
+        return None if pod.ready else ""
+
+
+@pytest.mark.parametrize(
+    ("mode", "promise"),
+    [
+        (Sulking, "test_answer_is_the_same_when_asked_again"),
+        (Sulking, "test_answer_is_the_same_after_a_restart"),
+        (Verbose, "test_reason_is_the_end_of_a_sentence"),
+        (Open, "test_refused_pod_is_told_why"),
+        (Mute, "test_reason_is_the_end_of_a_sentence"),
+    ],
+)
+def test_mode_that_breaks_a_promise_is_caught(mode: type[ReactionMode], promise: str) -> None:
+    """Each mistake that is easily made fails the test that speaks of it."""
+
+    class Broken(TestReadyCondition):
+        def make(self) -> ReactionMode:
+            return mode()
+
+    with pytest.raises(AssertionError):
+        getattr(Broken(), promise)()
