@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from persistip.model.actions import (
         ClusterAction,
+        ConfirmNodeGone,
         CreateAttachment,
         DatapathAction,
         DeleteAttachment,
@@ -166,6 +167,7 @@ __all__ = [
     "ConditionType",
     "ConfigError",
     "ConfigMap",
+    "ConfirmNodeGone",
     "Controller",
     "ControllerSettings",
     "CreateAttachment",
@@ -284,6 +286,7 @@ _HOMES = {
     ),
     "persistip.model.actions": (
         "ClusterAction",
+        "ConfirmNodeGone",
         "CreateAttachment",
         "DatapathAction",
         "DeleteAttachment",

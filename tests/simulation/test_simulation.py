@@ -65,6 +65,7 @@ HINTS = {
     "namespace_labels_ignored": (6, 11),
     "new_link_adopted_after_restart": (8,),
     "new_link_adopted_at_once": (8, 10, 12),
+    "node_out_of_sight_taken_for_gone": (30032, 30364, 40489),
     "oldest_pod_chosen": (65,),
     "only_releasing_consulted": (19, 12),
     "own_write_taken_for_seen": (12, 19),

@@ -15,10 +15,11 @@ import attrs
 import pytest
 
 from persistip.backends.memory import MemoryAnnouncer, MemoryDatapath, MemoryStore
-from persistip.decide import claims, entries, handover, plan_node, plan_route
+from persistip.decide import claims, departed, entries, handover, plan_node, plan_route
 from persistip.decide.catalog import Catalog
 from persistip.model.actions import DatapathAction, RemoveEntry
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, How
+from persistip.model.node import Node
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -187,6 +188,26 @@ def released_reported_while_standing(patch: pytest.MonkeyPatch) -> None:
         return max(due, default=0) if len(due) == len(duty.releases) else 0
 
     patch.setattr(plan_node, "_released", released)
+
+
+@mistake("release_ends_by_confirmation", "attachment_ends_empty", "address_is_programmed_for_one_route")
+def node_out_of_sight_taken_for_gone(patch: pytest.MonkeyPatch) -> None:
+    """A Node that a process does not see, or sees out of service, is gone."""
+    real = departed.Departed.of
+
+    def of(self: Any, attachment: AddressAttachment | None) -> frozenset[str]:
+        nodes = {each.meta.uid for each in self.sight.values() if isinstance(each, Node) and not each.out_of_service}
+        named = {uid for _, uid in departed._places(attachment)} if attachment is not None else set()
+        return real(self, attachment) | (named - nodes)
+
+    begin = Catalog.__init__
+
+    def with_sight(self: Catalog, *args: Any) -> None:
+        begin(self, *args)
+        self._departed.sight = self.objects  # type: ignore[attr-defined]
+
+    patch.setattr(Catalog, "__init__", with_sight)
+    patch.setattr(departed.Departed, "of", of)
 
 
 @mistake("attachment_ends_empty", "entry_leads_to_its_pod", "release_ends_by_confirmation")

@@ -14,6 +14,7 @@ from persistip.decide.plan_node import NodePlan, node_scope, plan_node
 from persistip.decide.plan_route import RoutePlan, plan_route
 from persistip.model.actions import (
     ClusterAction,
+    ConfirmNodeGone,
     CreateAttachment,
     DatapathAction,
     DeleteAttachment,
@@ -139,6 +140,8 @@ class World:
                     self.put(attrs.evolve(present, conditions=conditions))
                 case RecordEvent():
                     self.events.append(action)
+                case ConfirmNodeGone():
+                    self.catalog.confirm(action)
 
     def _current(self, key: ObjectKey, version: str) -> ClusterObject:
         present = self.catalog.objects[key]

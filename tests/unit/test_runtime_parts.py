@@ -26,6 +26,7 @@ from persistip.errors import (
 from persistip.model.actions import (
     DONE,
     ClusterAction,
+    ConfirmNodeGone,
     CreateAttachment,
     DatapathAction,
     ForgetPin,
@@ -520,8 +521,11 @@ def test_log_names_the_object_the_epoch_and_the_node(caplog: pytest.LogCaptureFi
     assert vars(caplog.records[2])["error"] == "broken"
 
 
+GONE = ConfirmNodeGone(name="a", uid="node-a", attachment=ATTACHMENT.key, resource_version="1")
+
+
 @pytest.mark.parametrize(
-    "action", [*MOVE, WRITE, REPORT, *EVENTS, report(4), object()], ids=lambda each: str(type(each).__name__)
+    "action", [GONE, *MOVE, WRITE, REPORT, *EVENTS, report(4), object()], ids=lambda each: str(type(each).__name__)
 )
 def test_every_action_can_be_logged(action: object, caplog: pytest.LogCaptureFixture) -> None:
     """No action's facts collide with a record's own fields, and each names its kind."""

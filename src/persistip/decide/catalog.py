@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from persistip.decide.departed import Departed
 from persistip.decide.facts import Facts
 from persistip.decide.foundations import foundations, is_status_only, nodes_of, pod_uids, pods_of, ranges_of
 from persistip.decide.modes import BUILT_IN
 from persistip.decide.reach import Reach
 from persistip.decide.suspects import select_suspects, suspects_key
 from persistip.decide.versions import Versions, Written
-from persistip.model.actions import Outcome
+from persistip.model.actions import ConfirmNodeGone, Outcome
 from persistip.model.address import well_formed
 from persistip.model.attachment import AddressAttachment
 from persistip.model.gateway import GatewayClass
@@ -53,6 +54,7 @@ class Catalog:
         self._reach = Reach(self.objects, self._suspects)
         self._facts = Facts(self.objects, self._reach)
         self._versions = Versions()
+        self._departed = Departed()
         self._ranges: ClusterRanges | None = None
 
     # ------------------------------------------------------------------ what changes
@@ -90,8 +92,14 @@ class Catalog:
         is_gone = written.meta.is_terminating and not written.meta.finalizers
         return frozenset(self._put(written.key, None if is_gone else written))
 
+    def confirm(self, asked: ConfirmNodeGone) -> frozenset[ObjectKey]:
+        """A live read has found that Node gone; the keys whose plans may differ now."""
+        self._departed.confirm(asked)
+        return frozenset(self._reach.resting_on(asked.attachment))
+
     def _put(self, key: ObjectKey, found: object | None) -> set[ObjectKey]:
         old = self.objects.get(key)
+        self._departed.see(key, old, found)
         touched: set[ObjectKey] = set()
         if self._unreadable.pop(key, None) is not None:
             touched |= self._reach.resting_on(key) | self._waiting_for_sight(key)
@@ -174,6 +182,7 @@ class Catalog:
             doubled_ips=self._reach.pods.doubled_ips(pods),
             nodes=nodes,
             suspects=select_suspects(self.objects.get(self._suspects), nodes),
+            gone_nodes=self._departed.of(attachment),
             ranges=self.ranges,
             modes=self.modes,
             outcomes=outcomes,

@@ -17,6 +17,7 @@ from __future__ import annotations
 import attrs
 
 from persistip.decide.candidates import is_delivering
+from persistip.decide.departed import is_node_gone
 from persistip.decide.verdict import Claim
 from persistip.model.address import Prefix, overlap
 from persistip.model.attachment import (
@@ -54,12 +55,6 @@ class Wanted:
 def next_epoch(old: int, now: float) -> int:
     """Milliseconds of now, and always more than before, whatever the clocks of two replicas say."""
     return max(old + 1, int(now * 1000))
-
-
-def is_node_gone(view: RouteView, node_name: str, node_uid: str) -> bool:
-    """No Node with that UID, or the administrator's word that the machine is off."""
-    node = view.nodes.get(node_name)
-    return node is None or node.meta.uid != node_uid or node.out_of_service
 
 
 def first_spec(view: RouteView, wanted: Wanted) -> AttachmentSpec:
@@ -173,7 +168,7 @@ def _advance_releases(
     """Turn AfterReady into Now where it is due, and take finished entries away."""
     releases = []
     for entry in attachment.spec.releasing:
-        if is_node_gone(view, entry.node_name, entry.node_uid):
+        if is_node_gone(view, entry.node_uid):
             continue
         if holder is not None and _is_holders_own(entry, holder, held):
             continue
@@ -195,7 +190,7 @@ def _is_holders_own(entry: Release, holder: Holder, held: tuple[Prefix, ...]) ->
 
 
 def _release_of(view: RouteView, old: Holder, prefixes: tuple[Prefix, ...], how: How) -> tuple[Release, ...]:
-    if is_node_gone(view, old.node_name, old.node_uid):
+    if is_node_gone(view, old.node_uid):
         return ()
     return (
         Release(

@@ -15,6 +15,7 @@ import attrs
 
 from persistip.decide.acceptance import find_verdict
 from persistip.decide.claims import held_prefixes, resolve_claims
+from persistip.decide.departed import select_unconfirmed
 from persistip.decide.events import route_events
 from persistip.decide.fields import FLOWS, POD_ADDRESS
 from persistip.decide.handover import Wanted, drained_spec, first_spec, is_leaving, next_spec, select_forgotten
@@ -53,7 +54,7 @@ def plan_route(view: RouteView) -> RoutePlan:
     if view.unreadable is not None:
         return RoutePlan()  # neither present nor gone: nothing is built on it, and nothing withdrawn
     if view.facts is None:
-        return RoutePlan(actions=_leave(view, view.attachment))
+        return RoutePlan(actions=_leave(view, view.attachment) or _ask(view))
     route = view.facts.route
     verdict = _judge(view)
     if not verdict.is_ours:
@@ -64,7 +65,8 @@ def plan_route(view: RouteView) -> RoutePlan:
     holder = None
     if choice.pod is not None and not choice.awaits_ip and not verdict.unserved:
         holder = to_holder(choice.pod, view.nodes, families)
-    actions = _attach(view, verdict, holder, families)
+    writes = _attach(view, verdict, holder, families)
+    actions = writes
     status = route_status(_after(view, actions), route, verdict, choice, before=view)
     if status != route.status:
         meta = route.meta
@@ -72,7 +74,13 @@ def plan_route(view: RouteView) -> RoutePlan:
             ReportRoute(key=view.key, uid=meta.uid, resource_version=meta.resource_version, status=status),
             *route_events(view, route, status, verdict, choice),
         )
+    actions += () if writes else _ask(view)
     return RoutePlan(verdict=verdict, choice=choice, holder=holder, actions=actions, recheck_at=choice.recheck_at)
+
+
+def _ask(view: RouteView) -> tuple[ClusterAction, ...]:
+    """Behind every write, and on the attachment as it stays: nobody waits for these answers but its releases."""
+    return select_unconfirmed(view, view.attachment) if view.attachment is not None else ()
 
 
 def _after(view: RouteView, actions: tuple[ClusterAction, ...]) -> RouteView:

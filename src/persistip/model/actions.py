@@ -100,6 +100,21 @@ class ReportNode:
     report: NodeReport
 
 
+@attrs.frozen(kw_only=True)
+class ConfirmNodeGone:
+    """
+    A live read, never answered from a cache: is the Node gone?
+
+    Done: there is no Node *name* with that *uid*, or it carries the administrator's word that the machine is off.
+    Stale: it is there. The answer counts for *attachment* as it stood at *resource_version*, which had been seen.
+    """
+
+    name: str
+    uid: str
+    attachment: ObjectKey
+    resource_version: str
+
+
 ClusterAction = (
     CreateAttachment
     | ReplaceAttachment
@@ -109,6 +124,7 @@ ClusterAction = (
     | ReportClass
     | RecordEvent
     | ReportNode
+    | ConfirmNodeGone
 )
 
 

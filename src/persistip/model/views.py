@@ -121,7 +121,8 @@ class RouteView:
     written before it; a claim may be granted only then. ``blind``: an attachment, of whichever route, that cannot be
     read, so that nobody knows what it holds; until it can, nothing is granted that it might hold. ``doubled_ips``:
     those IPs of the ``pods`` that more than one live Pod of the cluster claims, with all who do. ``suspects``: those of
-    the ``nodes`` that are recorded as dead.
+    the ``nodes`` that are recorded as dead. ``gone_nodes``: the UIDs of Nodes that the attachment names and that are
+    known to be gone; one that is merely not among the ``nodes`` may be too new to be in sight.
     """
 
     key: ObjectKey
@@ -137,6 +138,7 @@ class RouteView:
     doubled_ips: Mapping[IPAddress, tuple[Pod, ...]] = attrs.field(factory=dict)
     nodes: Mapping[str, Node] = attrs.field(factory=dict)
     suspects: frozenset[str] = frozenset()
+    gone_nodes: frozenset[str] = frozenset()
     ranges: ClusterRanges = ClusterRanges()
     modes: Mapping[str, Admits] = attrs.field(factory=dict)
     outcomes: Mapping[str, Outcome] = attrs.field(factory=dict)
@@ -148,6 +150,7 @@ class RouteView:
             self._with_pods(lambda pod: pod.node_name != name),
             nodes={key: node for key, node in self.nodes.items() if key != name},
             suspects=self.suspects - {name},
+            gone_nodes=self.gone_nodes | ({self.nodes[name].meta.uid} if name in self.nodes else set()),
         )
 
     def without_pod(self, name: str) -> RouteView:

@@ -27,6 +27,7 @@ from persistip.decide.versions import Written
 from persistip.errors import BackendError
 from persistip.model.actions import (
     ClusterAction,
+    ConfirmNodeGone,
     DatapathAction,
     ForgetPin,
     Outcome,
@@ -118,6 +119,8 @@ class ObjectCycle:
             # What we wrote is part of the very next view, whichever key that is of; the watch will say it again.
             if isinstance(result.outcome.written, Written):
                 self.touch(self.catalog.absorb(result.outcome.written))
+            if isinstance(result.action, ConfirmNodeGone) and result.outcome.is_done:
+                self.touch(self.catalog.confirm(result.action))
 
         await execute_cluster(self.cluster, self._within_allowance(plan.actions), note)
         if not plan.actions:

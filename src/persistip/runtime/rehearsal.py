@@ -24,6 +24,7 @@ from persistip.decide.plan_route import RoutePlan, plan_route
 from persistip.errors import BugError
 from persistip.model.actions import (
     ClusterAction,
+    ConfirmNodeGone,
     CreateAttachment,
     DeleteAttachment,
     RecordEvent,
@@ -170,6 +171,8 @@ class Rehearsal:
                     self._put(attrs.evolve(self._present(action.key), status=status))
                 case ReportClass(key=key, conditions=conditions):
                     self._put(attrs.evolve(self._present(key), conditions=conditions))
+                case ConfirmNodeGone():
+                    self._touched |= self._catalog.confirm(action)  # what is in sight here is all there is
                 case RecordEvent() | ReportNode():
                     continue
 

@@ -14,6 +14,7 @@ from functools import singledispatch
 from typing import Any
 
 from persistip.model.actions import (
+    ConfirmNodeGone,
     CreateAttachment,
     DeleteAttachment,
     ForgetPin,
@@ -92,6 +93,11 @@ def _(action: ReportRoute | ReportGateway | ReportClass) -> dict[str, Any]:
 @facts_of.register
 def _(action: RecordEvent) -> dict[str, Any]:
     return {"action": "RecordEvent", "event": action.reason, "text": action.message}
+
+
+@facts_of.register
+def _(action: ConfirmNodeGone) -> dict[str, Any]:
+    return {"action": "ConfirmNodeGone", "node": action.name, "uid": action.uid, "attachment": action.attachment.name}
 
 
 @facts_of.register

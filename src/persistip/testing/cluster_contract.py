@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar, cast
 import attrs
 
 from persistip.model.actions import (
+    ConfirmNodeGone,
     CreateAttachment,
     DeleteAttachment,
     Outcome,
@@ -30,6 +31,7 @@ from persistip.model.attachment import AddressAttachment, NodeReport, NodeStateN
 from persistip.model.conditions import Condition, Status
 from persistip.model.gateway import Gateway, GatewayClass, GatewayStatus, ListenerStatus
 from persistip.model.keys import Kind, ObjectKey
+from persistip.model.node import Node
 from persistip.model.route import GKEIPRoute, RouteStatus
 from persistip.strategies import Batch, Cluster, ClusterObject
 from persistip.testing import builders
@@ -392,6 +394,27 @@ class ClusterContract(ABC):
             action = ReportNode(name=made.meta.name, uid="00000000-0000-0000-0000-000000000000", report=report)
             outcome = await _one(world.cluster(node_name="node-a"), action)
             assert (outcome.is_done, outcome.stale) == (False, True)
+
+    @whole
+    async def test_node_is_confirmed_gone_by_what_stands_now(self) -> None:
+        """A Node absent, of another UID or out of service is confirmed gone; one that is there is not."""
+        async with self.make() as world:
+            cluster = world.cluster()
+            stands = await self._put(world, builders.node("node-a"), Node)
+
+            async def ask(uid: str) -> Outcome:
+                attachment = builders.attachment().key
+                return await _one(
+                    cluster, ConfirmNodeGone(name="node-a", uid=uid, attachment=attachment, resource_version="1")
+                )
+
+            present = await ask(stands.meta.uid)
+            assert (present.is_done, present.stale) == (False, True)
+            assert (await ask("00000000-0000-0000-0000-000000000000")).is_done
+            off = await self._put(world, attrs.evolve(stands, out_of_service=True), Node)
+            assert (await ask(off.meta.uid)).is_done
+            await world.remove("Node", "", "node-a")
+            assert (await ask(stands.meta.uid)).is_done
 
     @whole
     async def test_failed_action_does_not_stop_the_next(self) -> None:

@@ -16,11 +16,12 @@ from typing import Any
 
 import attrs
 
-from persistip.backends.memory.errors import ExpiredError
+from persistip.backends.memory.errors import ExpiredError, NotFoundError
 from persistip.backends.memory.store import STATUS, ObjectStore
-from persistip.errors import BackendError, RejectedError
+from persistip.errors import BackendError, RejectedError, StaleError
 from persistip.model.actions import (
     ClusterAction,
+    ConfirmNodeGone,
     CreateAttachment,
     DeleteAttachment,
     Outcome,
@@ -33,6 +34,7 @@ from persistip.model.actions import (
     ReportRoute,
 )
 from persistip.model.keys import Kind, ObjectKey, node_label, short_hash
+from persistip.model.node import Node
 from persistip.runtime.retry import outcome_of
 from persistip.strategies import Batch, ClusterObject
 from persistip.wire.decode import Unreadable, key_of, to_model
@@ -145,6 +147,8 @@ class MemoryCluster:
                 return await self._report(ObjectKey(Kind.ATTACHMENT, "", name), uid, "", status_from_model(report))
             case RecordEvent():
                 return await self._record(action)
+            case ConfirmNodeGone(name=name, uid=uid):
+                return await self._confirm_gone(name, uid)
             case _:  # a newer kind of action than this backend knows
                 message = f"{type(action).__name__} is unknown to this cluster"  # type: ignore[unreachable]
                 return Outcome(state=OutcomeState.UNSUPPORTED, message=message)
@@ -172,6 +176,17 @@ class MemoryCluster:
         }
         # Forced as every controller's status is: the conditions of others have other types, so none is taken.
         return _done(await self._store.apply(body, manager=self._manager, force=True))
+
+    async def _confirm_gone(self, name: str, uid: str) -> Outcome:
+        try:
+            found = await self._store.get(Kind.NODE, "", name)
+        except NotFoundError:
+            return Outcome(state=OutcomeState.DONE)
+        node = to_model(found)
+        is_off = isinstance(node, Node) and node.out_of_service
+        if found["metadata"]["uid"] != uid or is_off:
+            return Outcome(state=OutcomeState.DONE)
+        raise StaleError(f"Node {name} ({uid}) is there", system="memory", operation="get", target=name)
 
     async def _record(self, action: RecordEvent) -> Outcome:
         key = action.regarding

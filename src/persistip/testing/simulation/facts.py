@@ -88,6 +88,11 @@ class Facts:
         key = (name, *what)
         return key in self._true or now() - self._ended_at.get(key, -1e9) <= self._horizon()
 
+    def was_since(self, moment: float, name: str, *what: Hashable) -> bool:
+        """Whether a fact is true, or was at some time since *moment*."""
+        key = (name, *what)
+        return key in self._true or self._ended_at.get(key, -1e9) >= moment
+
     def has_been(self, name: str, *what: Hashable) -> bool:
         """Whether a fact has been true for longer than anything is late, and what permissions rest on is unchanged."""
         since = max(self._true.get((name, *what), 1e9), self._gateways_at)

@@ -28,6 +28,8 @@ class WriteJudge:
         self._facts = facts
         self._trace = trace
         self._pods: dict[str, Pod] = {}
+        self._written_at: dict[str, float] = {}
+        """When the attachment (UID) was written before."""
 
     def judge(self, written: Written) -> None:
         """One write."""
@@ -52,6 +54,7 @@ class WriteJudge:
             self.grant_waits_for_release(old, new)
             self.grant_is_permitted(old, new)
             self.holder_is_of_the_route(new)
+            self._written_at[new.meta.uid] = now()
 
     def attachments(self) -> list[AddressAttachment]:
         """All of them."""
@@ -97,9 +100,7 @@ class WriteJudge:
                 said = f"{name_of(new)}: the release by {entry.pod_name} on {entry.node_name} ended unconfirmed"
                 self._trace.accuse("P1", self.release_ends_by_confirmation, said)
         holder, next_ = old.spec.holder, new.spec.holder
-        if holder is None or is_gone(self._ledger.objects, holder.node_name, holder.node_uid):
-            return
-        if self._is_new(holder.node_name):
+        if holder is None or self._is_gone(old, holder.node_name, holder.node_uid):
             return
         for prefix in old.spec.held_prefixes:
             holds_on = (
@@ -111,28 +112,22 @@ class WriteJudge:
                 (entry.pod_uid, entry.node_uid) == (holder.pod_uid, holder.node_uid) and prefix in entry.prefixes
                 for entry in new.spec.releasing
             )
-            if not holds_on and not is_released and not self._facts.was_lately("tainted", holder.node_uid):
+            if not holds_on and not is_released:
                 said = (
                     f"{name_of(new)}: {holder.pod_name} on {holder.node_name} lost {show(prefix)} and releases nothing"
                 )
                 self._trace.accuse("P1", self.release_ends_by_confirmation, said)
 
-    def _is_new(self, node_name: str) -> bool:
-        """
-        Whether a Node is so new that a process whose watch of Nodes is behind takes it for gone.
-
-        It then drops what another leader has granted there; known, and excused until views can tell the two apart.
-        """
-        machine = self._site.machines.get(node_name)
-        return machine is not None and now() <= machine.mistaken_until
+    def _is_gone(self, old: AddressAttachment, name: str, uid: str) -> bool:
+        """Whether a Node is gone, or has been out of service at some time since the attachment was written."""
+        was_off = self._facts.was_since(self._written_at[old.meta.uid], "tainted", uid)
+        return was_off or is_gone(self._ledger.objects, name, uid)
 
     def _may_end(self, entry: Release, old: AddressAttachment, new: AddressAttachment) -> bool:
         report = old.report_of(entry.node_name)
         if report is not None and report.released >= entry.epoch and entry.how is How.NOW:
             return True
-        if is_gone(self._ledger.objects, entry.node_name, entry.node_uid) or self._is_new(entry.node_name):
-            return True
-        if self._facts.was_lately("tainted", entry.node_uid):
+        if self._is_gone(old, entry.node_name, entry.node_uid):
             return True
         holder = new.spec.holder
         is_again = holder is not None and (holder.pod_uid, holder.node_uid) == (entry.pod_uid, entry.node_uid)

@@ -24,7 +24,7 @@ from persistip.model.pod import Pod
 from persistip.strategies import ClusterObject
 from persistip.testing.builders import STANDARD_CLASS
 from persistip.testing.simulation.network import JSON, Ledger
-from persistip.testing.simulation.trace import Trace, now
+from persistip.testing.simulation.trace import Trace
 from persistip.wire.times import format_time
 
 MACHINES = ("a", "b", "c")
@@ -39,7 +39,7 @@ POOLS: Mapping[str, tuple[str, ...]] = {
 CLIENT: Mapping[int, IPAddress] = {4: ip_address("198.51.100.7"), 6: ip_address("2001:db8:ffff::7")}
 USER = "user"
 EXCUSED_SECONDS = 15.0
-"""How long after a Node is made some process, or the administrator who deleted its forerunner, may take it for gone."""
+"""How long after a running machine's Node was deleted what happens there is the fault of whoever deleted it."""
 
 
 @attrs.define(kw_only=True)
@@ -50,7 +50,7 @@ class Machine:
     number: int
     is_on: bool = True
     mistaken_until: float = -1.0
-    """Until when somebody's wrong belief that it is gone, while it runs, excuses what happens there."""
+    """Until when the word of an administrator that it is gone, while it runs, excuses what happens there."""
 
 
 @attrs.define(kw_only=True)
@@ -155,13 +155,11 @@ class Site:
         await self.create(route("shop", "foreign", ["203.0.113.1"], ["foreign"]))
         for machine in self.machines.values():
             await self.register(machine)
-            machine.mistaken_until = -1.0  # no process has begun that could not know it
 
     # ------------------------------------------------------------ machines
     async def register(self, machine: Machine) -> None:
         """The Node object of a machine."""
         number = machine.number
-        machine.mistaken_until = now() + EXCUSED_SECONDS
         await self.create(
             {
                 "apiVersion": "v1",

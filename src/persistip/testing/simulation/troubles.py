@@ -65,6 +65,7 @@ async def node_made_again(simulation: Simulation, step_: Step) -> None:
                 # The garbage collector was quicker than kubelet.
                 await simulation.site.end_pod(pod, grace=0, sandbox_after=step_.fraction(2), object_after=0.0)
         await asyncio.sleep(step_.fraction(3))
+        machine.mistaken_until = now() + EXCUSED_SECONDS
         await simulation.site.register(machine)
 
 
