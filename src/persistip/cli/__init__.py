@@ -26,6 +26,7 @@ VERBS = {
     "lab": "persistip.cli.lab:app",
     "plan": "persistip.cli.plan:app",
     "explain": "persistip.cli.explain:app",
+    "manifests": "persistip.cli.manifests:app",
 }
 
 
