@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         ReportGateway,
         ReportNode,
         ReportRoute,
+        SetFinalizers,
     )
     from persistip.model.address import AddressSpec, IPAddress, Prefix
     from persistip.model.attachment import (
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
         Release,
     )
     from persistip.model.conditions import Condition, ConditionType, Reason, Status
+    from persistip.model.definition import CustomResourceDefinition
     from persistip.model.entry import (
         Announcement,
         Entry,
@@ -171,6 +173,7 @@ __all__ = [
     "Controller",
     "ControllerSettings",
     "CreateAttachment",
+    "CustomResourceDefinition",
     "Damped",
     "Datapath",
     "DatapathAction",
@@ -251,6 +254,7 @@ __all__ = [
     "RouteView",
     "Service",
     "ServiceCIDR",
+    "SetFinalizers",
     "StaleError",
     "Status",
     "ThrottledError",
@@ -302,6 +306,7 @@ _HOMES = {
         "ReportGateway",
         "ReportNode",
         "ReportRoute",
+        "SetFinalizers",
     ),
     "persistip.model.address": ("AddressSpec", "IPAddress", "Prefix"),
     "persistip.model.attachment": (
@@ -350,6 +355,7 @@ _HOMES = {
     "persistip.model.pod": ("Pod",),
     "persistip.model.route": ("GKEIPRoute", "LoadBalancing", "ParentRef", "ReactionModeName", "RouteStatus"),
     "persistip.model.selector": ("LabelSelector", "Operator", "Requirement"),
+    "persistip.model.definition": ("CustomResourceDefinition",),
     "persistip.model.service": ("Service", "ServiceCIDR"),
     "persistip.model.views": (
         "ClassView",

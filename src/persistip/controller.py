@@ -15,6 +15,8 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 
+import attrs
+
 from persistip.decide.catalog import Catalog
 from persistip.errors import ConfigError
 from persistip.model.keys import ObjectKey
@@ -60,7 +62,10 @@ class Controller:
         self._clock: Clock = clock or SystemClock()
         self._cluster = cluster
         self._outcomes: Outcomes[ObjectKey, str] = Outcomes()
-        self._catalog = Catalog(self._settings.policy, modes)
+        policy = self._settings.policy
+        if allocator.features.knows_owners:
+            policy = attrs.evolve(policy, knows_owners=True)
+        self._catalog = Catalog(policy, modes)
         self._queue: WorkQueue[ObjectKey] = WorkQueue()
         self._cycle = ObjectCycle(
             catalog=self._catalog,

@@ -8,7 +8,7 @@ AddressAllocator, Datapath, ReactionMode. Provisional: Announcer, Clock.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import attrs
@@ -16,6 +16,7 @@ import attrs
 from persistip.model.actions import ClusterAction, DatapathAction, Outcome
 from persistip.model.address import Prefix
 from persistip.model.attachment import AddressAttachment
+from persistip.model.definition import CustomResourceDefinition
 from persistip.model.entry import Announcement, NodeScope, NodeState
 from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
 from persistip.model.keys import ObjectKey
@@ -38,6 +39,7 @@ ClusterObject = (
     | GKENetworkParamSet
     | Service
     | ServiceCIDR
+    | CustomResourceDefinition
 )
 
 
@@ -172,6 +174,15 @@ class Announcer(Protocol):
 @runtime_checkable
 class ReactionMode(Protocol):
     """Which Pods may hold addresses. Pure; choosing among the admitted is not its business."""
+
+    @property
+    def annotations(self) -> Collection[str]:
+        """
+        The annotations that it reads: a Pod's own, or else those of the route that asks for the mode.
+
+        A route may carry such a key under ``persistip.dev/``, where it is refused otherwise.
+        """
+        ...
 
     def refusal(self, pod: Pod) -> str | None:
         """Why *pod* may not, as the end of the sentence "Pod x …" ("is not Ready"); None: it may."""

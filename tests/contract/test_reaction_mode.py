@@ -1,5 +1,8 @@
 """Do the two modes of the API keep the promises of ReactionMode, and does the contract catch modes that do not?"""
 
+from contextlib import nullcontext
+
+import attrs
 import pytest
 
 from persistip.decide.modes import Exists, ReadyCondition
@@ -43,6 +46,8 @@ class TestExists(TestReadyCondition):
 class Sulking:
     """Whoever was not Ready once is refused for good: remembers."""
 
+    annotations = ()
+
     def __init__(self) -> None:
         self.seen: set[str] = set()
 
@@ -56,6 +61,8 @@ class Sulking:
 class Verbose:
     """Writes sentences of its own."""
 
+    annotations = ()
+
     def refusal(self, pod: Pod) -> str | None:
         """Refuse."""
         return None if pod.ready else "The Pod\nis not Ready."
@@ -64,6 +71,8 @@ class Verbose:
 class Open:
     """Admits everybody."""
 
+    annotations = ()
+
     def refusal(self, pod: Pod) -> str | None:
         """Admit."""
         return None
@@ -71,6 +80,8 @@ class Open:
 
 class Mute:
     """Refuses and does not say why."""
+
+    annotations = ()
 
     def refusal(self, pod: Pod) -> str | None:
         """Refuse."""
@@ -96,3 +107,35 @@ def test_mode_that_breaks_a_promise_is_caught(mode: type[ReactionMode], promise:
 
     with pytest.raises(AssertionError):
         getattr(Broken(), promise)()
+
+
+class Secretive:
+    """Reads an annotation and does not say so."""
+
+    annotations = ()
+
+    def refusal(self, pod: Pod) -> str | None:
+        """Refuse."""
+        return None if pod.meta.annotations.get("example.com/cache") == "warm" else "is not warm"
+
+
+class Frank(Secretive):
+    """The same, and says so."""
+
+    annotations = ("example.com/cache",)
+
+
+@pytest.mark.parametrize(("mode", "passes"), [(Secretive, False), (Frank, True)])
+def test_annotation_read_and_not_named_is_caught(mode: type[ReactionMode], *, passes: bool) -> None:
+    """A mode that reads what it does not name fails the test that speaks of it, and one that names it passes."""
+
+    class Judged(TestReadyCondition):
+        def make(self) -> ReactionMode:
+            return mode()
+
+        def admitted(self) -> Pod:
+            found = pod()
+            return attrs.evolve(found, meta=attrs.evolve(found.meta, annotations={"example.com/cache": "warm"}))
+
+    with nullcontext() if passes else pytest.raises(AssertionError, match="are read and not named"):
+        Judged().test_annotation_that_is_not_named_is_not_read()

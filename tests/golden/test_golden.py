@@ -3,9 +3,9 @@ The rules as examples: what each ``<case>.in.yaml`` comes to once everything has
 
 A case is a user's manifests, read as the CLI reads them, beside those of ``base.yaml`` (an object of the case replaces
 the one of the base that has its name). Nodes and agents do at once what they are asked for, unless the case says
-``# agents: none``. ``<case>.out.yaml`` holds the statuses and attachments that stand in the end; instants are left out
-and epochs are numbered in their order. ``PERSISTIP_REFRESH_GOLDEN=1 pytest tests/golden`` writes them anew: read the
-difference before you commit it.
+``# agents: none``; with ``# unseen: KIND`` the base's objects of that kind are not there. ``<case>.out.yaml``
+holds the statuses and attachments that stand in the end; instants are left out and epochs are numbered in their order.
+``PERSISTIP_REFRESH_GOLDEN=1 pytest tests/golden`` writes them anew: read the difference before you commit it.
 """
 
 import os
@@ -40,7 +40,8 @@ def objects_of(case: Path) -> Iterator[ClusterObject]:
     base, own = read_files([HERE / "base.yaml"], namespace="tenant"), read_files([case], namespace="tenant")
     assert not base.faults
     assert not own.faults, [str(fault) for fault in own.faults]
-    found = {each.model.key: each.model for each in (*base.objects, *own.objects) if each.model is not None}
+    given = (*(each for each in base.objects if f"# unseen: {each.kind}\n" not in case.read_text()), *own.objects)
+    found = {each.model.key: each.model for each in given if each.model is not None}
     for key, each in found.items():
         meta = each.meta
         named = attrs.evolve(
@@ -80,9 +81,9 @@ def epochs_in(value: Any) -> Iterator[int]:
 
 
 def shorten(shown: dict[str, Any], epochs: dict[int, object]) -> dict[str, Any]:
-    """Kind, name and what we write; of an attachment also labels and finalizers."""
+    """Kind, name and what we write: finalizers too, and of an attachment the labels."""
     meta, is_ours = shown["metadata"], shown["kind"] == "AddressAttachment"
-    names = ("namespace", "name", "labels", "finalizers") if is_ours else ("namespace", "name")
+    names = ("namespace", "name", *(("labels",) if is_ours else ()), "finalizers")
     short = {"kind": shown["kind"], "metadata": {name: meta[name] for name in names if name in meta}}
     if is_ours:
         short["spec"] = shown["spec"]

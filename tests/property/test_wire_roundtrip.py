@@ -21,6 +21,7 @@ from persistip.model.attachment import (
     Release,
 )
 from persistip.model.conditions import Condition
+from persistip.model.definition import CustomResourceDefinition
 from persistip.model.gateway import (
     ConfigMap,
     Gateway,
@@ -239,7 +240,8 @@ PARAM_SETS = st.builds(
 )
 SERVICES = st.builds(Service, meta=metas(namespaced=True), ips=st.lists(IPS, max_size=3, unique=True).map(tuple))
 SERVICE_CIDRS = st.builds(ServiceCIDR, meta=metas(namespaced=False), cidrs=several(PREFIXES))
-ADDED = st.one_of(NETWORKS, PARAM_SETS, SERVICES, SERVICE_CIDRS)
+DEFINITIONS = st.builds(CustomResourceDefinition, metas(namespaced=False))
+ADDED = st.one_of(NETWORKS, PARAM_SETS, SERVICES, SERVICE_CIDRS, DEFINITIONS)
 
 
 @given(st.one_of(ADDED, CLASSES, GATEWAYS, ROUTES, ATTACHMENTS, PODS, NODES, NAMESPACES, CONFIG_MAPS))

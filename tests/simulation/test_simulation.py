@@ -120,6 +120,8 @@ def test_same_seed_gives_the_same_run_in_another_process() -> None:
 class Patient:
     """A reaction mode of a user: a Pod may hold once it has an IP, ready or not."""
 
+    annotations = ()
+
     def refusal(self, pod: Pod) -> str | None:
         """Refuse a Pod without IPs."""
         return None if pod.ips else "has no IP"
@@ -127,6 +129,8 @@ class Patient:
 
 class Sulking:
     """A reaction mode that must not be: it remembers, and a process started anew does not."""
+
+    annotations = ()
 
     def __init__(self) -> None:
         self.seen_unready: set[str] = set()

@@ -27,6 +27,7 @@ from persistip.model.actions import (
     ReportClass,
     ReportGateway,
     ReportRoute,
+    SetFinalizers,
 )
 from persistip.model.address import AddressSpec, IPAddress
 from persistip.model.attachment import AddressAttachment, How, NodeReport, NodeStateName
@@ -138,6 +139,10 @@ class World:
                 case ReportClass(conditions=conditions):
                     present = self._current(action.key, action.resource_version)
                     self.put(attrs.evolve(present, conditions=conditions))
+                case SetFinalizers(key=key, finalizers=finalizers):
+                    found = self._current(key, action.resource_version)
+                    found = attrs.evolve(found, meta=attrs.evolve(found.meta, finalizers=finalizers))
+                    self.drop(found) if found.meta.is_terminating and not finalizers else self.put(found)
                 case RecordEvent():
                     self.events.append(action)
                 case ConfirmNodeGone():

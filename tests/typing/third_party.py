@@ -66,6 +66,8 @@ class Silent:
 class Warm:
     """A mode that admits every Pod but the cold ones."""
 
+    annotations = frozenset({"example.com/temperature"})
+
     def refusal(self, pod: Pod) -> str | None:
         return "is cold" if pod.key.name.startswith("cold") else None
 

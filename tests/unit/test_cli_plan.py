@@ -181,7 +181,7 @@ def test_status_of_others_stays_in_the_list() -> None:
     said = plan("-o", "yaml", documents=(yaml.safe_dump(given), yaml.safe_dump(nat)))
     status = said.item("GatewayClass", CLASS)["status"]
     assert status["supportedFeatures"] == [{"name": "x"}]
-    assert {each["type"] for each in status["conditions"]} == {"Example", "Accepted"}
+    assert {each["type"] for each in status["conditions"]} == {"Example", "Accepted", "SupportedVersion"}
     assert "pods" not in said.item("GKEIPRoute", "nat")["status"]
 
 

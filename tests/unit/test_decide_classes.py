@@ -2,14 +2,17 @@
 
 import attrs
 import pytest
-from world import World, gateway, node, pod, route
+from world import CLASS, World, furniture, gateway, node, pod, route
 
 from persistip.decide.plan_route import plan_route
-from persistip.model.gateway import GatewayClass, ParametersRef
-from persistip.model.keys import ObjectMeta
+from persistip.model.conditions import find_condition
+from persistip.model.definition import BUNDLE_VERSION, CustomResourceDefinition
+from persistip.model.gateway import IN_USE_FINALIZER, GatewayClass, ParametersRef
+from persistip.model.keys import Kind, ObjectKey, ObjectMeta
 from persistip.model.route import GKEIPRoute, LoadBalancing, ParentRef
 from persistip.model.selector import LabelSelector
 from persistip.model.views import Policy
+from persistip.strategies import Batch, ClusterObject
 
 FAST = "gke-persistent-fast-regional-external-managed"
 SELECTED = LabelSelector((("pool", "failover"),))
@@ -130,3 +133,66 @@ def test_load_balancing_is_refused_on_fast_classes() -> None:
     world = fast_world()
     world.put(fast_route(load_balancing=LoadBalancing(health_check_name="probe")))
     assert faults(world) == [("UnsupportedValue", "spec.loadBalancing")]
+
+
+def standard_class() -> ClusterObject:
+    """The class that every other test has."""
+    return furniture()[0]
+
+
+def touched_by(world: World, *found: ClusterObject) -> frozenset[ObjectKey]:
+    """The keys to plan again once these are as they are here."""
+    return world.catalog.update(Batch(objects={each.key: each for each in found}))
+
+
+def in_use(world: World) -> dict[str, tuple[str, ...]]:
+    """The finalizers of every class that has some."""
+    found = (each for each in world.catalog.objects.values() if isinstance(each, GatewayClass))
+    return {each.meta.name: each.meta.finalizers for each in found if each.meta.finalizers}
+
+
+def test_gateway_that_comes_changes_its_class_or_goes_moves_the_finalizer() -> None:
+    """Gateway API's finalizer stands on exactly those classes of ours that a Gateway is of."""
+    world = World(standard_class(), fast_class())
+    world.settle_all()
+    assert in_use(world) == {}
+    for class_name in (CLASS, FAST):
+        touched = touched_by(world, gateway(class_name=class_name))
+        assert ObjectKey(Kind.GATEWAY_CLASS, "", class_name) in touched
+        world.settle_all()
+        assert in_use(world) == {class_name: (IN_USE_FINALIZER,)}
+    touched = world.catalog.update(Batch(objects={gateway().key: None}))
+    assert ObjectKey(Kind.GATEWAY_CLASS, "", FAST) in touched
+    world.settle_all()
+    assert in_use(world) == {}
+
+
+def test_class_of_another_controller_gets_no_finalizer() -> None:
+    """What is not ours is not touched, whatever Gateways are of it."""
+    world = World(attrs.evolve(fast_class(), controller_name="example.com/other"), gateway(class_name=FAST))
+    world.settle_all()
+    assert in_use(world) == {}
+
+
+def test_class_being_deleted_takes_no_new_finalizer() -> None:
+    """The API takes none on an object that is going: a Gateway that comes too late does not hold it back."""
+    going = attrs.evolve(fast_class().meta, deleted_at=1.0, finalizers=("example.com/theirs",))
+    world = World(attrs.evolve(fast_class(), meta=going), gateway(class_name=FAST))
+    world.settle_all()
+    assert in_use(world) == {FAST: ("example.com/theirs",)}
+
+
+def test_definition_of_gateway_api_that_changes_touches_the_classes() -> None:
+    """An upgrade of Gateway API's definitions is said by every class; those of others say nothing."""
+    world = World(standard_class(), fast_class())
+    other = CustomResourceDefinition(ObjectMeta(name="widgets.example.com"))
+    assert touched_by(world, other) == frozenset()
+    meta = ObjectMeta(name="gateways.gateway.networking.k8s.io", annotations={BUNDLE_VERSION: "v1.4.0-rc.1"})
+    touched = touched_by(world, CustomResourceDefinition(meta))
+    assert touched == {standard_class().key, fast_class().key}
+    world.settle_all()
+    found = world.catalog.objects[fast_class().key]
+    assert isinstance(found, GatewayClass)
+    said = find_condition(found.conditions, "SupportedVersion")
+    assert said is not None
+    assert (said.status, said.reason) == ("True", "SupportedVersion")

@@ -6,7 +6,8 @@ import attrs
 import pytest
 from world import World, holder, node, pod, route
 
-from persistip.decide.candidates import is_delivering, mode_of
+from persistip.decide.candidates import is_delivering
+from persistip.decide.fields import mode_of
 from persistip.decide.holder import select_holder
 from persistip.decide.modes import BUILT_IN
 from persistip.model.attachment import How, NodeStateName
@@ -455,3 +456,63 @@ def test_word_on_an_older_epoch_says_nothing() -> None:
     world.put(attrs.evolve(present, nodes=tuple(attrs.evolve(each, epoch=1) for each in present.nodes)))
     world.step()
     assert world.condition("DPV2Ready") == ("False", "Programming")
+
+
+class Grown:
+    """A mode of somebody else's: a Pod holds from a size on, which the Pod or its route names."""
+
+    annotations = frozenset({"persistip.dev/least", "example.com/least"})
+
+    def refusal(self, pod: Pod) -> str | None:
+        """Refuse a Pod that is smaller than what is asked for."""
+        least = pod.meta.annotations.get("persistip.dev/least") or pod.meta.annotations.get("example.com/least", "0")
+        return None if int(pod.meta.labels.get("size", "0")) >= int(least) else f"is smaller than {least}"
+
+
+def grown(route_annotations: dict[str, str], pod_annotations: dict[str, str]) -> World:
+    """A route that asks for the mode, and a Pod of size 5."""
+    world = World()
+    world.catalog.modes = {**BUILT_IN, "Grown": Grown()}
+    found = pod("x", "a")
+    labels = {**found.meta.labels, "size": "5"}
+    meta = attrs.evolve(found.meta, labels=labels, annotations=pod_annotations)
+    world.put(attrs.evolve(found, meta=meta), annotated(**route_annotations))
+    return world
+
+
+@pytest.mark.parametrize(("least", "holds"), [("5", True), ("6", False)])
+def test_mode_reads_what_its_route_says(least: str, *, holds: bool) -> None:
+    """A route may carry an annotation of the mode that it asks for, and the mode sees it on each of its Pods."""
+    world = grown({"reaction-mode": "Grown", "least": least}, {})
+    world.settle()
+    assert world.condition("Accepted") == ("True", "Accepted")
+    assert bool(world.route().status.pods) is holds
+    assert holds or "is smaller than 6" in world.message("Ready")
+
+
+def test_pods_own_word_to_a_mode_beats_its_routes() -> None:
+    """Where both say something, the Pod is heard."""
+    world = grown({"reaction-mode": "Grown", "least": "9"}, {"persistip.dev/least": "4"})
+    world.settle()
+    assert world.route().status.pods == ("x",)
+
+
+def test_annotation_of_a_mode_is_refused_without_the_mode() -> None:
+    """A key that only a mode reads says nothing on a route that does not ask for it; the message names the mode."""
+    world = grown({"least": "4"}, {})
+    world.settle()
+    assert world.condition("Accepted") == ("False", "UnsupportedValue")
+    assert "persistip.dev/least]: is read by reaction mode Grown only" in world.message("Accepted")
+
+
+def test_mode_cannot_claim_a_key_of_ours() -> None:
+    """A key that has a meaning of its own keeps it, and its values, whatever a mode says that it reads."""
+
+    class Greedy(Grown):
+        annotations = frozenset({"persistip.dev/hold"})
+
+    world = World()
+    world.catalog.modes = {**BUILT_IN, "Greedy": Greedy()}
+    world.put(pod("x", "a"), annotated(**{"reaction-mode": "Greedy", "hold": "maybe"}))
+    world.settle()
+    assert "'maybe' is unknown; use false or true" in world.message("Accepted")

@@ -201,6 +201,8 @@ def test_mode_of_ones_own_is_asked() -> None:
     """A plugged-in reaction mode decides which Pods may hold."""
 
     class Never:
+        annotations = ()
+
         def refusal(self, pod: Pod) -> str | None:
             return "is not to my taste"
 

@@ -17,6 +17,8 @@ PLUGIN = """
 from contextlib import nullcontext
 
 class Acme:
+    annotations = ()
+
     def refusal(self, pod):
         return None
 

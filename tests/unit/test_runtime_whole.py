@@ -587,3 +587,18 @@ async def test_allocator_that_must_provision_is_refused_at_start(world: World) -
     """Nobody waits for a cloud that this version does not drive: it is said at once."""
     with pytest.raises(ConfigError, match="cloud"):
         Controller(world.cluster, Cloud(), clock=world.clock)
+
+
+class Owners(StaticAllocator):
+    """A cloud that provisions nothing and knows who owns what."""
+
+    features = AllocatorFeatures(name="owners", needs_provisioning=False, knows_owners=True)
+
+
+async def test_allocator_that_knows_owners_spares_the_class_its_list() -> None:
+    """Whether a class must list what its Gateways may use follows from the allocator, whatever the settings say."""
+    for allocator, knows in ((StaticAllocator(), False), (Owners(), True)):
+        controller = Controller(MemoryCluster(MemoryStore(LoopClock())), allocator)
+        view = controller.view(ROUTE)
+        assert isinstance(view, RouteView)
+        assert view.policy.knows_owners is knows

@@ -17,7 +17,8 @@ from cyclopts import App, Parameter
 from persistip.cli import offline
 from persistip.cli.tables import print_table
 from persistip.decide.admission import admitting_listeners, listener_refusal, matching_listeners
-from persistip.decide.candidates import find_candidates, mode_of, present_holder
+from persistip.decide.candidates import find_candidates, present_holder
+from persistip.decide.fields import mode_of
 from persistip.decide.holder import Choice
 from persistip.decide.plan_route import RoutePlan, plan_route
 from persistip.decide.pool import resolve_pool
@@ -46,6 +47,7 @@ def explain(
     now: offline.Now = None,
     allocator: offline.Allocator = "static",
     reaction_modes: offline.ReactionModes = (),
+    policy: offline.Settings = None,
     without_nodes: offline.WithoutNodes = (),
     without_pods: offline.WithoutPods = (),
 ) -> None:
@@ -55,7 +57,9 @@ def explain(
     Reads the same files as `persistip plan`, and touches no cluster.
     """
     try:
-        cluster = offline.load((*files, *more), now=now, allocator=allocator, reaction_modes=reaction_modes)
+        cluster = offline.load(
+            (*files, *more), now=now, allocator=allocator, settings=policy, reaction_modes=reaction_modes
+        )
         key = _find(cluster, route)
         if without_nodes or without_pods:
             cluster.rehearsal.settle()

@@ -1,8 +1,8 @@
 """
 What do the verbs that work on files have in common: which files, which instant, which cluster comes of them?
 
-In: `-f`, `--now`, `--allocator`, `--reaction-mode`, `--without-node`, `--without-pod`.  Out: a rehearsal of that
-cluster, and on standard error what was wrong with the files, what was taken for granted, and what was left aside.
+In: `-f`, `--now`, `--allocator`, `--reaction-mode`, `--policy.…`, `--without-node`, `--without-pod`.  Out: a rehearsal
+of that cluster, and on standard error what was wrong with the files, what was taken for granted, and was left aside.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ ReactionModes = Annotated[
         help="Installed reaction modes that routes may name, beside the two of the API.",
     ),
 ]
+Settings = Annotated[Policy | None, Parameter(name="policy", group="Settings that change decisions")]
 WithoutNodes = Annotated[
     tuple[str, ...],
     Parameter(name="--without-node", consume_multiple=True, negative=(), help="Nodes that go, with their Pods."),
@@ -96,14 +97,16 @@ class Offline:
             self.rehearsal.without_pod(*name.split("/", maxsplit=1))
 
 
-def load(files: Sequence[str], *, now: str | None, allocator: str, reaction_modes: Iterable[str]) -> Offline:
+def load(
+    files: Sequence[str], *, now: str | None, allocator: str, settings: Policy | None, reaction_modes: Iterable[str]
+) -> Offline:
     """
     Read the files and say on standard error what is not as it should be.
 
     Raises ConfigError when there is nothing to work on, or an option means nothing.
     """
     instant = _instant(now)
-    policy = _policy(allocator)
+    policy = _policy(allocator, settings or Policy())
     modes = find_reaction_modes(reaction_modes)
     manifests = _read(files)
     for fault in manifests.faults:
@@ -178,14 +181,16 @@ def _instant(now: str | None) -> float:
         raise ConfigError(f"--now {now!r} is no instant; write it as 2030-01-31T12:00:00Z") from error
 
 
-def _policy(allocator: str) -> Policy:
+def _policy(allocator: str, settings: Policy) -> Policy:
+    """The settings, in which the allocator says by itself whether it knows who owns what."""
+
     async def features() -> bool:
         async with find_allocator(allocator)(ControllerSettings()) as found:
             if found.features.needs_provisioning:
                 raise ConfigError(f"allocator {allocator!r} provisions a cloud, which files cannot tell about")
             return found.features.knows_owners
 
-    return Policy(knows_owners=asyncio.run(features()))
+    return attrs.evolve(settings, knows_owners=settings.knows_owners or asyncio.run(features()))
 
 
 def _read(files: Sequence[str]) -> Manifests:

@@ -46,6 +46,7 @@ def plan(
     now: offline.Now = None,
     allocator: offline.Allocator = "static",
     reaction_modes: offline.ReactionModes = (),
+    policy: offline.Settings = None,
     without_nodes: offline.WithoutNodes = (),
     without_pods: offline.WithoutPods = (),
     strict: Annotated[bool, Parameter(negative=())] = False,
@@ -64,7 +65,9 @@ def plan(
         Exit with status 1 when a route is refused or held by nobody, or something could not be read.
     """
     try:
-        cluster = offline.load((*files, *more), now=now, allocator=allocator, reaction_modes=reaction_modes)
+        cluster = offline.load(
+            (*files, *more), now=now, allocator=allocator, settings=policy, reaction_modes=reaction_modes
+        )
         settled, changes = cluster.rehearsal.settle(), None
         if without_nodes or without_pods:
             before = settled

@@ -9,11 +9,10 @@ a Node that exists and is not suspect, admitted by the reaction mode, with an IP
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 import attrs
 
-from persistip.decide.fields import REACTION_MODE
+from persistip.decide.fields import mode_of
 from persistip.decide.networks import network_refusal
 from persistip.model.attachment import AddressAttachment, Holder
 from persistip.model.pod import Pod
@@ -48,11 +47,6 @@ class Candidates:
         return tuple(sorted(Counter(why for _, why in self.refusals).items()))
 
 
-def mode_of(route: GKEIPRoute, modes: Mapping[str, Admits]) -> Admits | None:
-    """The reaction mode in force: the plugged-in one of the annotation, else the one of the spec."""
-    return modes.get(route.meta.annotations.get(REACTION_MODE, route.reaction_mode))
-
-
 def pod_refusal(pod: Pod, view: RouteView, mode: Admits) -> str | None:
     """Why *pod* may not hold addresses, apart from its IPs; the end of the sentence "Pod x …"."""
     if pod.is_finished:
@@ -63,7 +57,15 @@ def pod_refusal(pod: Pod, view: RouteView, mode: Admits) -> str | None:
         return "uses the host network"
     assert view.facts is not None  # noqa: S101 - who asks has a route
     why = network_refusal(pod, view.facts.route.network_name)
-    return why or mode.refusal(pod) or _node_refusal(pod, view)
+    return why or mode.refusal(_as_mode_sees(pod, view.facts.route, mode)) or _node_refusal(pod, view)
+
+
+def _as_mode_sees(pod: Pod, route: GKEIPRoute, mode: Admits) -> Pod:
+    """The Pod with what the route says to the mode, where the Pod itself says nothing."""
+    said = {key: value for key, value in route.meta.annotations.items() if key in mode.annotations}
+    if said.keys() <= pod.meta.annotations.keys():
+        return pod
+    return attrs.evolve(pod, meta=attrs.evolve(pod.meta, annotations={**said, **pod.meta.annotations}))
 
 
 def _node_refusal(pod: Pod, view: RouteView) -> str | None:

@@ -146,6 +146,8 @@ class Catalog:
                     now=now,
                     gateway_class=gateway_class,
                     parameters=self._facts.parameters(gateway_class),
+                    is_in_use=bool(self._reach.gateways_of_class.get(key.name)),
+                    definitions=self._facts.definitions(),
                     policy=self.policy,
                 )
             case _:

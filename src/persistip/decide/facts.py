@@ -14,6 +14,7 @@ from persistip.decide.foundations import parents
 from persistip.decide.reach import Reach
 from persistip.model.address import well_formed
 from persistip.model.attachment import AddressAttachment
+from persistip.model.definition import CustomResourceDefinition, is_of_gateway_api
 from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
 from persistip.model.keys import Kind, ObjectKey, attachment_key
 from persistip.model.network import GKENetworkParamSet, Network
@@ -97,6 +98,12 @@ class Facts:
         ref = gateway_class.parameters_ref
         found = self._objects.get(ObjectKey(Kind.CONFIG_MAP, ref.namespace, ref.name))
         return found if isinstance(found, ConfigMap) else None
+
+    def definitions(self) -> tuple[CustomResourceDefinition, ...]:
+        """Those of Gateway API."""
+        keys = sorted(filter(is_of_gateway_api, self._reach.of_kind.get(Kind.DEFINITION, ())))
+        found = (self._objects[key] for key in keys)
+        return tuple(each for each in found if isinstance(each, CustomResourceDefinition))
 
     def attachment(self, route: ObjectKey) -> AddressAttachment | None:
         """The one of the route's name: two objects that both decide for a route would be two holders."""

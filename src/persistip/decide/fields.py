@@ -162,15 +162,22 @@ def node_fault(selected: int, cap: int) -> Fault | None:
     return Fault(reason=Reason.TOO_MANY_NODES, path="spec.nodeSelector", message=said, is_live=True)
 
 
+def mode_of(route: GKEIPRoute, modes: Mapping[str, Admits]) -> Admits | None:
+    """The reaction mode in force: the plugged-in one of the annotation, else the one of the spec."""
+    return modes.get(route.meta.annotations.get(REACTION_MODE, route.reaction_mode))
+
+
 def annotation_faults(route: GKEIPRoute, modes: Mapping[str, Admits]) -> Iterator[Fault]:
     """An unknown key or value of ours is refused with a sentence: ignored, it would look as if it worked."""
+    mode = mode_of(route, modes)
     for key, value in sorted(route.meta.annotations.items()):
         if not key.startswith(f"{DOMAIN}/"):
             continue
         path = f"metadata.annotations[{key}]"
         known = _BY_KEY.get(key)
         if known is None:
-            yield _unsupported(path, f"is unknown; known are {', '.join(sorted(_BY_KEY))}")
+            if mode is None or key not in mode.annotations:
+                yield _unsupported(path, _why_unknown(key, modes))
         elif known.values and value not in known.values:
             yield _unsupported(path, f"{value!r} is unknown; use {' or '.join(sorted(known.values))}")
         elif value in known.unserved:
@@ -181,3 +188,11 @@ def annotation_faults(route: GKEIPRoute, modes: Mapping[str, Admits]) -> Iterato
             yield _unsupported(path, said)
         elif key == PREFER and not _POD_NAME.fullmatch(value):
             yield _unsupported(path, f"{value!r} is no name of a Pod; name one, or remove the annotation")
+
+
+def _why_unknown(key: str, modes: Mapping[str, Admits]) -> str:
+    readers = sorted(name for name, mode in modes.items() if key in mode.annotations)
+    if readers:
+        named = " or ".join(readers)
+        return f"is read by reaction mode {named} only; ask for that with {REACTION_MODE}, or remove the key"
+    return f"is unknown; known are {', '.join(sorted(_BY_KEY))}"

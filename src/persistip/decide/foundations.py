@@ -23,11 +23,12 @@ from persistip.model.views import RouteFacts
 
 
 def is_status_only(old: object, new: object) -> bool:
-    """Whether an object changed in nothing but a status that no other plan reads."""
+    """Whether an object changed in nothing but a status, or finalizers of a class, that no other plan reads."""
     if isinstance(old, Gateway) and isinstance(new, Gateway):
         return attrs.evolve(old, status=new.status) == new
     if isinstance(old, GatewayClass) and isinstance(new, GatewayClass):
-        return attrs.evolve(old, conditions=new.conditions) == new
+        meta = attrs.evolve(old.meta, finalizers=new.meta.finalizers)
+        return attrs.evolve(old, meta=meta, conditions=new.conditions) == new
     if not isinstance(old, GKEIPRoute) or not isinstance(new, GKEIPRoute):
         return False
     before, after = (find_condition(each.status.conditions, ConditionType.ACCEPTED) for each in (old, new))

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from persistip.decide.candidates import find_candidates, mode_of, pod_refusal, present_holder
-from persistip.decide.fields import FAILBACK, HOLD, PREFER
+from persistip.decide.candidates import find_candidates, pod_refusal, present_holder
+from persistip.decide.fields import FAILBACK, HOLD, PREFER, mode_of
 from persistip.model.attachment import Damped, Holder
 from persistip.model.node import Node
 from persistip.model.pod import Pod

@@ -12,13 +12,15 @@ from collections.abc import Iterable
 import attrs
 
 from persistip.decide.admission import selecting_listeners
+from persistip.decide.installed import judge_installed
 from persistip.decide.listeners import MAX_LISTENERS, supported_kinds, unsupported_kinds
 from persistip.decide.parameters import class_rules, is_ours, why_unserved
 from persistip.decide.pool import Pool, resolve_pool
-from persistip.model.actions import ClusterAction, ReportClass, ReportGateway
+from persistip.model.actions import ClusterAction, ReportClass, ReportGateway, SetFinalizers
 from persistip.model.address import AddressSpec, show
 from persistip.model.conditions import Condition, ConditionType, Reason, Status, find_condition, merge_conditions
-from persistip.model.gateway import Gateway, GatewayStatus, Listener, ListenerStatus
+from persistip.model.gateway import IN_USE_FINALIZER, Gateway, GatewayClass, GatewayStatus, Listener, ListenerStatus
+from persistip.model.keys import ObjectMeta
 from persistip.model.views import ClassView, GatewayView, RouteFacts
 
 
@@ -153,29 +155,49 @@ def _is_attached(facts: RouteFacts, listener: Listener, gateway: Gateway) -> boo
 
 
 def plan_class(view: ClassView) -> ClassPlan:
-    """Judge one GatewayClass of ours."""
-    gateway_class = view.gateway_class
-    if gateway_class is None or gateway_class.controller_name != view.policy.controller_name:
+    """Judge one GatewayClass of ours; its status first, then its finalizer: each write is decided on what stands."""
+    found = view.gateway_class
+    if found is None or found.controller_name != view.policy.controller_name:
         return ClassPlan()
-    rules = class_rules(gateway_class, view.parameters)
+    meta = found.meta
+    conditions = merge_conditions(found.conditions, _class_conditions(found, view), view.now)
+    if conditions != found.conditions:
+        report = ReportClass(key=view.key, uid=meta.uid, resource_version=meta.resource_version, conditions=conditions)
+        return ClassPlan(actions=(report,))
+    finalizers = _class_finalizers(meta, is_in_use=view.is_in_use)
+    if finalizers != meta.finalizers:
+        write = SetFinalizers(key=view.key, uid=meta.uid, resource_version=meta.resource_version, finalizers=finalizers)
+        return ClassPlan(actions=(write,))
+    return ClassPlan()
+
+
+def _class_conditions(found: GatewayClass, view: ClassView) -> Iterable[Condition]:
+    rules = class_rules(found, view.parameters)
     if rules is None:
-        said = f"{gateway_class.meta.name!r} is none of the class names that have a meaning here"
+        said = f"{found.meta.name!r} is none of the class names that have a meaning here"
         status, reason = Status.FALSE, Reason.UNSUPPORTED
     elif rules.faults:
         said, status, reason = "; ".join(rules.faults), Status.FALSE, Reason.INVALID_PARAMETERS
     else:
         said = why_unserved(rules.behaviour) or "Gateways of this class are served"
         status, reason = Status.TRUE, Reason.ACCEPTED
-    wanted = Condition(
-        type=ConditionType.ACCEPTED,
-        status=status,
-        reason=reason,
-        message=said,
-        observed_generation=gateway_class.meta.generation,
-    )
-    conditions = merge_conditions(gateway_class.conditions, (wanted,), view.now)
-    if conditions == gateway_class.conditions:
-        return ClassPlan()
-    meta = gateway_class.meta
-    write = ReportClass(key=view.key, uid=meta.uid, resource_version=meta.resource_version, conditions=conditions)
-    return ClassPlan(actions=(write,))
+    for type_, words in (
+        (ConditionType.ACCEPTED, (status, reason, said)),
+        (ConditionType.SUPPORTED_VERSION, judge_installed(view.definitions)),
+    ):
+        yield Condition(
+            type=type_,
+            status=words[0],
+            reason=words[1],
+            message=words[2],
+            observed_generation=found.meta.generation,
+        )
+
+
+def _class_finalizers(meta: ObjectMeta, *, is_in_use: bool) -> tuple[str, ...]:
+    """Gateway API's finalizer while any Gateway is of the class; a class that is going takes no new one."""
+    if not is_in_use:
+        return tuple(name for name in meta.finalizers if name != IN_USE_FINALIZER)
+    if meta.is_terminating or IN_USE_FINALIZER in meta.finalizers:
+        return meta.finalizers
+    return (*meta.finalizers, IN_USE_FINALIZER)

@@ -22,6 +22,7 @@ from persistip.decide.prefixes import PrefixIndex
 from persistip.decide.suspects import recorded
 from persistip.model.address import Prefix, well_formed
 from persistip.model.attachment import AddressAttachment
+from persistip.model.definition import is_of_gateway_api
 from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
 from persistip.model.keys import Kind, ObjectKey, attachment_key
 from persistip.model.network import Network
@@ -138,7 +139,8 @@ class Reach:
                 contested = self._with_routes(pools) if len(pools) > 1 else set()
                 return self._with_rivals(overlapping | {found.route_key}) | contested
             case Gateway():
-                return self._with_routes({key} | self.pools.overlapping_any(well_formed(found.addresses)))
+                of = ObjectKey(Kind.GATEWAY_CLASS, "", found.class_name)
+                return {of} | self._with_routes({key} | self.pools.overlapping_any(well_formed(found.addresses)))
             case ConfigMap() if key == self.suspects:
                 return self.resting_on(key).union(*(self._on_node(name) for name in recorded(found)))
             case _:
@@ -173,6 +175,8 @@ class Reach:
                 return set()
             case Kind.ROUTE:
                 return {key}
+            case Kind.DEFINITION:
+                return set(self.of_kind.get(Kind.GATEWAY_CLASS, ())) if is_of_gateway_api(key) else set()
             case _:  # an attachment, which is named for its route
                 routes = self.of_kind.get(Kind.ROUTE, set()) | self.attachments_of.keys()
                 return {route for route in routes if attachment_key(route) == key}

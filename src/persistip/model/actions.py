@@ -80,6 +80,21 @@ class ReportClass:
 
 
 @attrs.frozen(kw_only=True)
+class SetFinalizers:
+    """
+    Make these the finalizers of an object of the user's, all of them, and change nothing else.
+
+    UID and resourceVersion are preconditions: another's finalizer that came since is not taken away. On an object that
+    is being deleted the API lets finalizers go and takes no new one.
+    """
+
+    key: ObjectKey
+    uid: str
+    resource_version: str
+    finalizers: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
 class RecordEvent:
     """A Kubernetes Event about an object; ``warning`` tells its type, ``action`` is one word for what was done."""
 
@@ -122,6 +137,7 @@ ClusterAction = (
     | ReportRoute
     | ReportGateway
     | ReportClass
+    | SetFinalizers
     | RecordEvent
     | ReportNode
     | ConfirmNodeGone

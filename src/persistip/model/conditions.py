@@ -22,6 +22,7 @@ class ConditionType(StrEnum):
     PROGRAMMED = "Programmed"
     RESOLVED_REFS = "ResolvedRefs"
     CONFLICTED = "Conflicted"
+    SUPPORTED_VERSION = "SupportedVersion"
 
 
 class Status(StrEnum):
@@ -80,6 +81,9 @@ class Reason(StrEnum):
     INVALID_ROUTE_KINDS = "InvalidRouteKinds"
     NO_CONFLICTS = "NoConflicts"
     NAME_CONFLICT = "NameConflict"
+    SUPPORTED_VERSION = "SupportedVersion"
+    UNSUPPORTED_VERSION = "UnsupportedVersion"
+    PENDING = "Pending"
     # what Events say
     MOVED = "Moved"
     CONFLICT_WON = "ConflictWon"

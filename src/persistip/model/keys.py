@@ -32,6 +32,7 @@ class Kind(StrEnum):
     PARAM_SET = "GKENetworkParamSet"
     SERVICE = "Service"
     SERVICE_CIDR = "ServiceCIDR"
+    DEFINITION = "CustomResourceDefinition"
 
 
 @attrs.frozen(order=True)

@@ -56,6 +56,10 @@ def _class(status: Status, reason: Reason, means: str, advice: str = "") -> Mean
     return Meaning(Subject.GATEWAY_CLASS, ConditionType.ACCEPTED, status, reason, means, advice)
 
 
+def _version(status: Status, reason: Reason, means: str, advice: str = "") -> Meaning:
+    return Meaning(Subject.GATEWAY_CLASS, ConditionType.SUPPORTED_VERSION, status, reason, means, advice)
+
+
 def _event(reason: Reason, means: str) -> Meaning:
     return Meaning(Subject.ROUTE, None, None, reason, means)
 
@@ -344,6 +348,19 @@ _CLASSES = (
         Reason.INVALID_PARAMETERS,
         "`spec.parametersRef` names no ConfigMap that exists, or one with a fault. Nothing in it is used.",
         "Mend each key that the message names; see class parameters.",
+    ),
+    _version(Status.TRUE, Reason.SUPPORTED_VERSION, "Every definition of Gateway API is of a release that is known."),
+    _version(
+        Status.FALSE,
+        Reason.UNSUPPORTED_VERSION,
+        "A definition of Gateway API says no release, or one that is not known. The class is served all the same.",
+        "Install the definitions of one release of Gateway API v1, whole and with their annotations.",
+    ),
+    _version(
+        Status.UNKNOWN,
+        Reason.PENDING,
+        "No definition of Gateway API can be seen, as with manifests that hold none.",
+        "In a cluster, let the controller read CustomResourceDefinitions.",
     ),
 )
 

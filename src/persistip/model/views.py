@@ -6,7 +6,7 @@ A view is all that a decision depends on: the objects concerned, the time, the l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 import attrs
@@ -14,6 +14,7 @@ import attrs
 from persistip.model.actions import Outcome
 from persistip.model.address import IPAddress, Prefix
 from persistip.model.attachment import AddressAttachment, AttachedAddress
+from persistip.model.definition import CustomResourceDefinition
 from persistip.model.entry import Entry, NodeState
 from persistip.model.gateway import DEFAULT_CONTROLLER, ConfigMap, Gateway, GatewayClass
 from persistip.model.keys import ObjectKey
@@ -26,6 +27,11 @@ from persistip.model.service import Service
 
 class Admits(Protocol):
     """The pure part of a reaction mode: may this Pod hold addresses?"""
+
+    @property
+    def annotations(self) -> Collection[str]:
+        """The annotations that it reads: a Pod's own, or else those of the route that asks for the mode."""
+        ...
 
     def refusal(self, pod: Pod) -> str | None:
         """Why *pod* may not, as the end of the sentence "Pod x …"; None: it may."""
@@ -180,12 +186,18 @@ class GatewayView:
 
 @attrs.frozen(kw_only=True)
 class ClassView:
-    """Everything that the decision about one GatewayClass may look at."""
+    """
+    Everything that the decision about one GatewayClass may look at.
+
+    ``is_in_use``: some Gateway is of it. ``definitions``: those of Gateway API, as far as they can be seen.
+    """
 
     key: ObjectKey
     now: float
     gateway_class: GatewayClass | None = None
     parameters: ConfigMap | None = None
+    is_in_use: bool = False
+    definitions: tuple[CustomResourceDefinition, ...] = ()
     policy: Policy = Policy()
 
 

@@ -33,6 +33,7 @@ from persistip.model.actions import (
     ReportGateway,
     ReportNode,
     ReportRoute,
+    SetFinalizers,
 )
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, How, NodeReport, NodeStateName
 from persistip.model.gateway import Gateway, GatewayClass, Mode
@@ -173,6 +174,11 @@ class Rehearsal:
                     self._put(attrs.evolve(self._present(key), conditions=conditions))
                 case ConfirmNodeGone():
                     self._touched |= self._catalog.confirm(action)  # what is in sight here is all there is
+                case SetFinalizers(key=key, finalizers=finalizers):
+                    present = self._present(key)
+                    is_gone = present.meta.is_terminating and not finalizers
+                    new = attrs.evolve(present, meta=attrs.evolve(present.meta, finalizers=finalizers))
+                    self._update({key: None if is_gone else new}, {})
                 case RecordEvent() | ReportNode():
                     continue
 

@@ -29,6 +29,7 @@ from persistip.model.actions import (
     ReportGateway,
     ReportNode,
     ReportRoute,
+    SetFinalizers,
 )
 from persistip.model.address import show
 from persistip.model.attachment import AddressAttachment
@@ -88,6 +89,11 @@ def _(action: ReportRoute | ReportGateway | ReportClass) -> dict[str, Any]:
         "action": type(action).__name__,
         "conditions": {condition.type: f"{condition.status}/{condition.reason}" for condition in conditions},
     }
+
+
+@facts_of.register
+def _(action: SetFinalizers) -> dict[str, Any]:
+    return {"action": "SetFinalizers", "finalizers": list(action.finalizers)}
 
 
 @facts_of.register

@@ -26,6 +26,7 @@ from persistip.model.actions import (
     ReportGateway,
     ReportNode,
     ReportRoute,
+    SetFinalizers,
 )
 from persistip.model.attachment import AddressAttachment, NodeReport, NodeStateName
 from persistip.model.conditions import Condition, Status
@@ -68,12 +69,19 @@ class _Reader:
     def __init__(self, batches: AsyncIterator[Batch]) -> None:
         self._batches = batches
         self.objects: dict[ObjectKey, ClusterObject] = {}
+        self.unreadable: dict[ObjectKey, str] = {}
         self.is_synced = False
 
     async def read(self) -> Batch:
         batch = await anext(self._batches)
         for kind in batch.resynced:
             self.objects = {key: obj for key, obj in self.objects.items() if key.kind != kind}
+            self.unreadable = {key: why for key, why in self.unreadable.items() if key.kind != kind}
+        for key in batch.objects:
+            self.unreadable.pop(key, None)
+        for key, why in batch.unreadable.items():
+            self.objects.pop(key, None)
+            self.unreadable[key] = why
         for key, obj in batch.objects.items():
             if obj is None:
                 self.objects.pop(key, None)
@@ -372,6 +380,92 @@ class ClusterContract(ABC):
             )
 
     @whole
+    async def test_finalizers_are_set_and_nothing_else(self) -> None:
+        """Finalizers of a class are those asked for, then those asked for next; its spec and status stay."""
+        async with self.make() as world:
+            cluster = world.cluster()
+            wanted = attrs.evolve(builders.gateway_class(), conditions=(_condition("Accepted"),))
+            before = await self._put(world, wanted, GatewayClass)
+            for finalizers in (("example.com/theirs", "example.com/ours"), ("example.com/theirs",), ()):
+                stands = await self._class(world, before)
+                outcome = await _one(cluster, self._finalizers(stands, *finalizers))
+                assert outcome.is_done, outcome
+                after = await self._class(world, before)
+                assert after.meta.finalizers == finalizers
+                assert attrs.evolve(after, meta=before.meta) == before
+
+    @whole
+    async def test_finalizers_on_an_old_version_or_another_uid_change_nothing(self) -> None:
+        """A finalizer that another wrote in the meantime is not taken away, nor one set on a class made again."""
+        async with self.make() as world:
+            cluster = world.cluster()
+            stands = await self._put(world, builders.gateway_class(), GatewayClass)
+            other = attrs.evolve(stands.meta, uid="00000000-0000-0000-0000-000000000000")
+            outcomes = await cluster.apply(
+                [
+                    self._finalizers(stands, "example.com/first"),
+                    self._finalizers(stands, "example.com/second"),
+                    self._finalizers(attrs.evolve(stands, meta=other), "example.com/third"),
+                ]
+            )
+            assert [(each.is_done, each.stale) for each in outcomes] == [(True, False), (False, True), (False, True)]
+            assert (await self._class(world, stands)).meta.finalizers == ("example.com/first",)
+
+    @whole
+    async def test_deleted_object_goes_with_its_last_finalizer(self) -> None:
+        """A class that its user deleted stays until the finalizer is taken away, and then is gone."""
+        async with self.make() as world, _following(world.cluster()) as reader:
+            cluster = world.cluster()
+            stands = await self._put(world, builders.gateway_class(), GatewayClass)
+            assert (await _one(cluster, self._finalizers(stands, "example.com/ours"))).is_done
+            await world.remove("GatewayClass", "", stands.meta.name)
+            await reader.until(lambda objects: getattr(objects.get(stands.key), "meta", stands.meta).is_terminating)
+            waiting = cast("GatewayClass", reader.objects[stands.key])
+            assert (await _one(cluster, self._finalizers(waiting))).is_done
+            await reader.until(lambda objects: stands.key not in objects)
+
+    @whole
+    async def test_object_that_cannot_be_read_hides_no_other(self) -> None:
+        """One that makes no sense is delivered as unreadable, with why, beside its neighbours; mended, as itself."""
+        async with self.make() as world:
+            good = from_model(builders.node("node-a"))
+            broken = from_model(builders.node("node-b"))
+            mended = from_model(builders.node("node-b"))
+            broken["status"]["addresses"] = [{"type": "InternalIP", "address": "no address"}]
+            await world.put(good)
+            await world.put(broken)
+            async with _following(world.cluster()) as reader:
+                await reader.until(lambda _: True)
+                assert builders.node("node-a").key in reader.objects
+                assert builders.node("node-b").key not in reader.objects
+                assert "no address" in reader.unreadable[builders.node("node-b").key]
+                await world.put(mended)
+                await reader.until(lambda objects: builders.node("node-b").key in objects)
+                assert not reader.unreadable
+                await world.put(broken)
+                await reader.until(lambda _: bool(reader.unreadable))
+                await world.remove("Node", "", "node-b")
+                await reader.until(lambda _: not reader.unreadable)
+                assert builders.node("node-b").key not in reader.objects
+
+    @whole
+    async def test_forgotten_entries_of_the_status_go_and_no_other(self) -> None:
+        """A replacement takes away what nodes without a part have said, whoever wrote it, and leaves the rest."""
+        async with self.make() as world:
+            cluster = world.cluster()
+            made = await _created(cluster, builders.attachment())
+            for name in ("node-a", "node-b", "node-c"):
+                report = NodeReport(node_name=name, epoch=1, at=builders.START)
+                action = ReportNode(name=made.meta.name, uid=made.meta.uid, report=report)
+                made = _written(await _one(world.cluster(node_name=name), action))
+            wanted = attrs.evolve(made, spec=attrs.evolve(made.spec, epoch=9))
+            written = _written(await _one(cluster, ReplaceAttachment(wanted, forgotten=("node-a", "node-c"))))
+            assert (written.spec.epoch, [each.node_name for each in written.nodes]) == (9, ["node-b"])
+            again = ReportNode(name=made.meta.name, uid=made.meta.uid, report=NodeReport(node_name="node-a", epoch=9))
+            names = {each.node_name for each in _written(await _one(world.cluster(node_name="node-a"), again)).nodes}
+            assert names == {"node-a", "node-b"}
+
+    @whole
     async def test_agents_write_their_own_entries_only(self) -> None:
         """Two agents report, one again: each has its newest entry and nobody lost one."""
         async with self.make() as world:
@@ -440,6 +534,19 @@ class ClusterContract(ABC):
     @staticmethod
     async def _put(world: ClusterWorld, wanted: ClusterObject, _: type[T]) -> T:
         return cast("T", to_model(await world.put(from_model(wanted))))
+
+    @staticmethod
+    async def _class(world: ClusterWorld, stands: GatewayClass) -> GatewayClass:
+        async with _following(world.cluster()) as reader:
+            await reader.until(lambda _: True)
+            return cast("GatewayClass", reader.objects[stands.key])
+
+    @staticmethod
+    def _finalizers(stands: GatewayClass, *finalizers: str) -> SetFinalizers:
+        meta = stands.meta
+        return SetFinalizers(
+            key=stands.key, uid=meta.uid, resource_version=meta.resource_version, finalizers=finalizers
+        )
 
     @staticmethod
     async def _read(world: ClusterWorld, stands: GKEIPRoute) -> GKEIPRoute:

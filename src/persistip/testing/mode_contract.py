@@ -70,6 +70,14 @@ class ReactionModeContract(ABC):
                 assert not why.endswith("."), f"{why!r} ends with a full stop"
                 assert len(why) <= _LONGEST, f"{why!r} is longer than {_LONGEST} characters"
 
+    def test_annotation_that_is_not_named_is_not_read(self) -> None:
+        """What the mode does not name in ``annotations`` changes no answer: nobody would let a route carry it."""
+        mode = self.make()
+        for each in self._pods():
+            named = {key: value for key, value in each.meta.annotations.items() if key in mode.annotations}
+            bare = attrs.evolve(each, meta=attrs.evolve(each.meta, annotations=named))
+            assert mode.refusal(bare) == mode.refusal(each), f"{sorted(each.meta.annotations)} are read and not named"
+
     def test_answer_is_the_same_when_asked_again(self) -> None:
         """What a mode was asked before, about this Pod in another state or about others, changes no answer."""
         mode = self.make()

@@ -30,6 +30,7 @@ from persistip.model.attachment import (
     Release,
 )
 from persistip.model.conditions import Condition, Status
+from persistip.model.definition import CustomResourceDefinition
 from persistip.model.gateway import (
     ConfigMap,
     From,
@@ -461,6 +462,10 @@ def _service_cidr(wire: structs.ServiceCIDRObject) -> ServiceCIDR:
     return ServiceCIDR(meta=_meta(wire.metadata), cidrs=prefixes)
 
 
+def _definition(wire: structs.DefinitionObject) -> CustomResourceDefinition:
+    return CustomResourceDefinition(_meta(wire.metadata))
+
+
 _CODECS: dict[str, tuple[type[structs.Wire], Callable[[Any], ClusterObject]]] = {
     Kind.GATEWAY_CLASS: (structs.GatewayClassObject, _gateway_class),
     Kind.GATEWAY: (structs.GatewayObject, _gateway),
@@ -474,6 +479,7 @@ _CODECS: dict[str, tuple[type[structs.Wire], Callable[[Any], ClusterObject]]] = 
     Kind.PARAM_SET: (structs.ParamSetObject, _param_set),
     Kind.SERVICE: (structs.ServiceObject, _service),
     Kind.SERVICE_CIDR: (structs.ServiceCIDRObject, _service_cidr),
+    Kind.DEFINITION: (structs.DefinitionObject, _definition),
 }
 
 

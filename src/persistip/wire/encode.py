@@ -15,6 +15,7 @@ import msgspec
 from persistip.model.address import AddressSpec
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, NodeReport, Reference, Release
 from persistip.model.conditions import Condition, Status
+from persistip.model.definition import CustomResourceDefinition
 from persistip.model.gateway import ConfigMap, Gateway, GatewayClass, GatewayStatus, Listener, ParametersRef, RouteKind
 from persistip.model.keys import Kind, ObjectMeta
 from persistip.model.network import GKENetworkParamSet, Network
@@ -350,6 +351,10 @@ def _service_cidr(obj: ServiceCIDR) -> structs.ServiceCIDRObject:
     return structs.ServiceCIDRObject(_meta(obj.meta), structs.ServiceCIDRSpec(cidrs or None))
 
 
+def _definition(obj: CustomResourceDefinition) -> structs.DefinitionObject:
+    return structs.DefinitionObject(_meta(obj.meta))
+
+
 _ENCODERS: dict[Kind, Callable[[Any], structs.Wire]] = {
     Kind.GATEWAY_CLASS: _gateway_class,
     Kind.GATEWAY: _gateway,
@@ -363,4 +368,5 @@ _ENCODERS: dict[Kind, Callable[[Any], structs.Wire]] = {
     Kind.PARAM_SET: _param_set,
     Kind.SERVICE: _service,
     Kind.SERVICE_CIDR: _service_cidr,
+    Kind.DEFINITION: _definition,
 }

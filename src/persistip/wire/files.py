@@ -40,6 +40,7 @@ _STRUCTS: dict[str, type[structs.Wire]] = {
     "GKENetworkParamSet": structs.ParamSetObject,
     "Service": structs.ServiceObject,
     "ServiceCIDR": structs.ServiceCIDRObject,
+    "CustomResourceDefinition": structs.DefinitionObject,
     "StatefulSet": structs.StatefulSetObject,
     "Deployment": structs.DeploymentObject,
 }

@@ -62,6 +62,12 @@ _ALL = (
         api_versions=("networking.k8s.io/v1", "networking.k8s.io/v1beta1"),
         namespaced=False,
     ),
+    Resource(
+        kind="CustomResourceDefinition",
+        plural="customresourcedefinitions",
+        api_versions=("apiextensions.k8s.io/v1",),
+        namespaced=False,
+    ),
     Resource(kind="StatefulSet", plural="statefulsets", api_versions=("apps/v1",), namespaced=True),
     Resource(kind="Deployment", plural="deployments", api_versions=("apps/v1",), namespaced=True),
     Resource(kind="ReplicaSet", plural="replicasets", api_versions=("apps/v1",), namespaced=True),

@@ -428,6 +428,14 @@ class NamespaceObject(Wire):
     metadata: Meta
 
 
+class DefinitionObject(Wire):
+    """CustomResourceDefinition: only its metadata decides anything."""
+
+    unread = frozenset({"spec", "status"})
+
+    metadata: Meta
+
+
 class ConfigMapObject(Wire):
     """ConfigMap."""
 

@@ -32,6 +32,7 @@ from persistip.model.actions import (
     ReportGateway,
     ReportNode,
     ReportRoute,
+    SetFinalizers,
 )
 from persistip.model.keys import Kind, ObjectKey, node_label, short_hash
 from persistip.model.node import Node
@@ -129,20 +130,20 @@ class MemoryCluster:
             case CreateAttachment(attachment=attachment):
                 return _done(await self._store.create(_request(attachment, is_new=True)))
             case ReplaceAttachment(attachment=attachment, forgotten=forgotten):
-                if not attachment.meta.uid or not attachment.meta.resource_version:
-                    raise RejectedError("a replacement needs UID and resourceVersion of what it replaces")
+                _demand_precondition("a replacement", attachment.meta.uid, attachment.meta.resource_version)
                 return _done(
                     await self._forget(await self._store.update(_request(attachment, is_new=False)), forgotten)
                 )
             case DeleteAttachment(name=name, uid=uid, resource_version=version):
-                if not uid or not version:
-                    raise RejectedError("a deletion needs UID and resourceVersion of what it deletes")
+                _demand_precondition("a deletion", uid, version)
                 kind = Kind.ATTACHMENT
                 return _done(await self._store.delete(kind, "", name, uid=uid, resource_version=version))
             case ReportRoute(key=key, status=status) | ReportGateway(key=key, status=status):
                 return await self._report(key, action.uid, action.resource_version, status_from_model(status))
             case ReportClass(key=key, conditions=conditions):
                 return await self._report(key, action.uid, action.resource_version, status_from_model(conditions))
+            case SetFinalizers():
+                return await self._set_finalizers(action)
             case ReportNode(name=name, uid=uid, report=report):
                 return await self._report(ObjectKey(Kind.ATTACHMENT, "", name), uid, "", status_from_model(report))
             case RecordEvent():
@@ -152,6 +153,12 @@ class MemoryCluster:
             case _:  # a newer kind of action than this backend knows
                 message = f"{type(action).__name__} is unknown to this cluster"  # type: ignore[unreachable]
                 return Outcome(state=OutcomeState.UNSUPPORTED, message=message)
+
+    async def _set_finalizers(self, action: SetFinalizers) -> Outcome:
+        key, uid, version = action.key, action.uid, action.resource_version
+        _demand_precondition("a change of finalizers", uid, version)
+        metadata = {"uid": uid, "resourceVersion": version, "finalizers": list(action.finalizers) or None}
+        return _done(await self._store.patch(key.kind, key.namespace, key.name, {"metadata": metadata}))
 
     async def _forget(self, written: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
         """Take entries out of ``status.nodes`` of what was just written; the object as it stands then."""
@@ -204,6 +211,11 @@ class MemoryCluster:
             manager=self._manager,
         )
         return Outcome(state=OutcomeState.DONE)
+
+
+def _demand_precondition(what: str, uid: str, resource_version: str) -> None:
+    if not uid or not resource_version:
+        raise RejectedError(f"{what} needs UID and resourceVersion of its object")
 
 
 def _request(attachment: ClusterObject, *, is_new: bool) -> dict[str, Any]:

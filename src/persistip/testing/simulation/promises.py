@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from persistip.model.address import overlap, show
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, How, Release
+from persistip.model.gateway import IN_USE_FINALIZER
 from persistip.model.keys import Kind
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
@@ -212,12 +213,14 @@ class WriteJudge:
 
     # ------------------------------------------------------------ P4
     def foreign_is_untouched(self, written: Written) -> None:
-        """We write nothing to another controller's objects, and nothing but status to a user's."""
+        """We write nothing to another controller's objects; to a user's, status and Gateway API's own finalizer."""
         if written.actor == USER or written.key.kind is Kind.ATTACHMENT:
             return
         old, new = written.old, written.new
         is_ours = written.key.name not in ("foreign", "gke-persistent-regional-internal-managed")
-        if not is_ours or new is None or old is None or new.meta.finalizers != old.meta.finalizers:
+        may_change = {IN_USE_FINALIZER} if written.key.kind is Kind.GATEWAY_CLASS else set()
+        changed = {*new.meta.finalizers} ^ {*old.meta.finalizers} if new is not None and old is not None else {"all"}
+        if not is_ours or changed - may_change:
             self._trace.accuse("P4", self.foreign_is_untouched, f"{written.actor} wrote to {written.key}")
 
 
