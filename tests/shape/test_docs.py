@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 WALK = ROOT / "docs" / "explanation" / "one-address.md"
+RULES = ROOT / "docs" / "explanation" / "rules.md"
 NAME = re.compile(r"`(persistip(?:\.\w+)+)(?:\(\))?`")
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -26,19 +27,19 @@ def resolve(name: str) -> object:
     return value
 
 
-def walk_names() -> list[str]:
-    """Return the names on the way of one address, each once."""
-    return sorted(set(NAME.findall(WALK.read_text(encoding="utf-8")))) if WALK.exists() else []
+def names_of(page: Path) -> list[str]:
+    """Return the names of code that a page speaks of, each once."""
+    return sorted(set(NAME.findall(page.read_text(encoding="utf-8"))))
 
 
 def test_walk_names_functions_on_the_way() -> None:
     """The one-address walk names at least fifteen functions, methods or classes of the code."""
-    assert len([name for name in walk_names() if not isinstance(resolve(name), ModuleType)]) >= 15
+    assert len([name for name in names_of(WALK) if not isinstance(resolve(name), ModuleType)]) >= 15
 
 
-@pytest.mark.parametrize("name", walk_names())
-def test_walk_name_resolves(name: str) -> None:
-    """Every name on the walk is there."""
+@pytest.mark.parametrize("name", sorted({*names_of(WALK), *names_of(RULES)}))
+def test_name_of_a_page_resolves(name: str) -> None:
+    """Every name on the walk, and beside a rule, is there."""
     assert resolve(name) is not None
 
 
