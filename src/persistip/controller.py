@@ -109,6 +109,8 @@ class Controller:
 
     def _take(self, batch: Batch) -> None:
         self._touch(self._catalog.update(batch))
+        for key, why in batch.unreadable.items():
+            logger.warning("cannot read an object", extra={"object": str(key), "error": why})
         if batch.synced:
             if not self._may_act.is_set():
                 logger.info("observed everything", extra={"keys": len(self._queue)})

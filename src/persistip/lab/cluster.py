@@ -19,6 +19,7 @@ import attrs
 
 from persistip.backends.memory import AlreadyExistsError, MemoryStore, NotFoundError
 from persistip.lab.kubelet import WORKLOADS, Journal, Kubelet, changes, delete_pod, host_of
+from persistip.lab.lifecycle import NodeLifecycle
 from persistip.lab.options import LabOptions
 from persistip.lab.results import Place, RouteResult, Sight, bare_address, flow_of
 from persistip.lab.site import NodeFacts, Site
@@ -47,6 +48,8 @@ class Standing:
     route: GKEIPRoute
     attachment: AddressAttachment | None
     prefixes: tuple[Prefix, ...]
+    cut_off: frozenset[str] = frozenset()
+    """Nodes of which nothing is heard at that moment."""
 
     @property
     def path(self) -> str:
@@ -66,21 +69,28 @@ class Standing:
         return holder.pod_uid if holder else ""
 
     @property
-    def is_confirmed(self) -> bool:
-        """The holder's node has confirmed, and nobody still lets go."""
-        attachment = self.attachment
-        return attachment is not None and attachment.is_confirmed and not attachment.spec.releasing
-
-    @property
     def is_ready(self) -> bool:
-        """The route's condition Ready is True for what its spec says now."""
+        """
+        The route's condition Ready is True for what its spec says now, its holder's node is there and has confirmed.
+
+        Nobody still lets go, but for nodes that are cut off: they cannot.
+        """
         ready = find_condition(self.route.status.conditions, "Ready")
+        attachment, place = self.attachment, self.place
         return (
             ready is not None
             and ready.status == "True"
             and ready.observed_generation == self.route.meta.generation
-            and self.is_confirmed
+            and attachment is not None
+            and attachment.is_confirmed
+            and not self._is_releasing
+            and not (place is not None and place.node in self.cut_off)
         )
+
+    @property
+    def _is_releasing(self) -> bool:
+        releasing = self.attachment.spec.releasing if self.attachment else ()
+        return any(release.node_name not in self.cut_off for release in releasing)
 
     @property
     def conditions(self) -> dict[str, tuple[str, str]]:
@@ -90,13 +100,13 @@ class Standing:
     @property
     def is_at_rest(self) -> bool:
         """Ready, or not to become so without somebody's doing."""
-        if self.is_ready:
+        if self.is_ready or (self.place is not None and self.place.node in self.cut_off):
             return True
         reported = find_condition(self.route.status.conditions, "Ready")
         if reported is None or reported.status == "True" or reported.reason in _TRANSIENT:
             return False
-        spec = self.attachment.spec if self.attachment else None
-        return spec is None or not (spec.holder or spec.releasing)
+        holder = self.attachment.spec.holder if self.attachment else None
+        return holder is None and not self._is_releasing
 
 
 class Lab:
@@ -109,6 +119,8 @@ class Lab:
         self.journal = Journal(site.monotonic_ns)
         self._suffix = suffixes(options.seed)
         self._kubelet = Kubelet(self.store, site, self.journal, self._suffix)
+        self._lifecycle = NodeLifecycle(self.store, site.clock, self.journal)
+        self._cut_off: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Condition()
 
@@ -116,6 +128,11 @@ class Lab:
     def nodes(self) -> tuple[str, ...]:
         """Names of the nodes."""
         return tuple(self.site.nodes)
+
+    @property
+    def cut_off(self) -> frozenset[str]:
+        """The nodes whose uplink is cut."""
+        return frozenset(self._cut_off)
 
     async def __aenter__(self) -> Self:
         for name, facts in self.site.nodes.items():
@@ -132,6 +149,7 @@ class Lab:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._lifecycle.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -212,13 +230,19 @@ class Lab:
         """Which nodes' agents run."""
         return self.site.agents()
 
-    def cut(self, node: str) -> None:
-        """Pull the cable of the node's uplink."""
-        self.site.cut(node)
+    async def cut(self, node: str) -> None:
+        """Pull the cable of the node's uplink: nothing of the node is heard any more, nor does it hear anything."""
+        self._cut_off.add(node)
+        await self.site.cut(node)
+        self._kubelet.disconnect(node)
+        self._lifecycle.lose(node)
 
-    def restore(self, node: str) -> None:
+    async def restore(self, node: str) -> None:
         """Undo ``cut``."""
-        self.site.restore(node)
+        await self.site.restore(node)
+        self._cut_off.discard(node)
+        await self._lifecycle.find(node)
+        self._kubelet.connect(node)
 
     async def run_inside(self, machine: str, command: Sequence[str]) -> int:
         """Run a command in the namespace of a machine (node, Pod as ``namespace/name``, client); its exit status."""
@@ -262,7 +286,7 @@ class Lab:
         prefixes = tuple(
             prefix for address in route.addresses if not isinstance(prefix := parse_prefix(address), Malformed)
         )
-        return Standing(route=route, attachment=attachment, prefixes=prefixes)
+        return Standing(route=route, attachment=attachment, prefixes=prefixes, cut_off=self.cut_off)
 
     async def routes(self) -> tuple[RouteResult, ...]:
         """How every route stands."""
@@ -346,8 +370,10 @@ class Lab:
     async def _is_at_rest(self) -> bool:
         if not self._kubelet.is_at_rest:
             return False
+        # Of a node that is cut off nothing is to be expected.
         pods = await self.pods()
-        if any(is_terminating(pod) or (pod["spec"].get("nodeName") and not _is_running(pod)) for pod in pods):
+        within = [pod for pod in pods if pod["spec"].get("nodeName") not in self._cut_off]
+        if any(is_terminating(pod) or (pod["spec"].get("nodeName") and not _is_running(pod)) for pod in within):
             return False
         for kind in WORKLOADS:
             for workload in (await self.store.list(kind)).items:

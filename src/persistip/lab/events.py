@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+from persistip.lab.cluster import Manifest
+from persistip.lab.lifecycle import NOTICED_SECONDS
 from persistip.lab.measure import Event
 from persistip.lab.scene import Expected, Scene, Subject
 from persistip.model.route import ReactionModeName
@@ -17,7 +20,7 @@ from persistip.model.route import ReactionModeName
 Act = Callable[[Scene], Awaitable[None]]
 
 _RESTARTED = "kubectl.kubernetes.io/restartedAt"
-_RIVAL = "rival"
+_RIVAL, _UNREADABLE, _FAULTY = "rival", "unreadable", "faulty"
 
 
 def has_standby(subject: Subject) -> bool:
@@ -247,6 +250,42 @@ async def moved_without_agent(scene: Scene) -> None:
     )
 
 
+async def link_cut(scene: Scene) -> None:
+    """
+    A node is cut off: Kubernetes finds out, the standby takes over, the node's Pods are evicted.
+
+    The node cannot let go while it hears nothing. Back again it answers, and may repeat its announcement, until its agent
+    has heard of the move: so long some packets may come to the old Pod, or to nobody.
+    """
+    subject = await scene.choose("link-cut", lambda each: each.has_standby_elsewhere)
+    if subject is None:
+        return
+    await scene.new_second(subject)
+    node = subject.node
+    await scene.happen(
+        Event(
+            name="link-cut",
+            sentence=f"the cable of {node} is pulled, where {subject.pod} holds {subject.addresses}; here a node is "
+            f"missed after {NOTICED_SECONDS:g} s instead of 40, and then its Pods are evicted",
+            standby=False,
+        ),
+        subject.standing,
+        lambda: scene.lab.cut(node),
+        Expected.OTHER_POD,
+        done=lambda: scene.is_given_up(subject),
+    )
+    await scene.happen(
+        Event(
+            name="link-restored",
+            sentence=f"the cable of {node} is plugged in again; until its agent has heard of the move, two nodes answer",
+            standby=False,
+        ),
+        subject.standing,
+        lambda: scene.lab.restore(node),
+        Expected.SAME_POD,
+    )
+
+
 # --- permissions --------------------------------------------------------------------------------------------
 
 
@@ -282,12 +321,7 @@ async def address_conflict(scene: Scene) -> None:
         return
     await scene.new_second(subject)
     body = await scene.lab.store.get("GKEIPRoute", subject.namespace, subject.standing.route.meta.name)
-    rival = {
-        "apiVersion": body["apiVersion"],
-        "kind": body["kind"],
-        "metadata": {"namespace": subject.namespace, "name": f"{body['metadata']['name']}-{_RIVAL}"},
-        "spec": body["spec"],
-    }
+    rival = {**_beside(body, f"{body['metadata']['name']}-{_RIVAL}"), "spec": body["spec"]}
     await scene.happen(
         Event(
             name="address-conflict",
@@ -301,7 +335,60 @@ async def address_conflict(scene: Scene) -> None:
     await scene.lab.delete("GKEIPRoute", subject.namespace, rival["metadata"]["name"])
 
 
+async def broken_object(scene: Scene) -> None:
+    """
+    What nobody can read, and what is in itself wrong, stands beside what works, and touches it in nothing.
+
+    A route that is no GKEIPRoute at all, as a CRD without its schema lets through; one with several faults; a Gateway
+    that cannot be read. All three speak of the very addresses that are held.
+    """
+    subject = await scene.choose("broken-object", lambda _: True)
+    if subject is None:
+        return
+    body = await scene.lab.store.get("GKEIPRoute", subject.namespace, subject.standing.route.meta.name)
+    spec, name = body["spec"], body["metadata"]["name"]
+    wrong = [{"type": "IPAddress", "value": "192.0.2.999"}, {"type": "Telephone", "value": "1"}, *spec["addresses"]]
+    broken = [
+        {**_beside(body, f"{name}-{_UNREADABLE}"), "spec": {**spec, "addresses": subject.addresses}},
+        {
+            **_beside(body, f"{name}-{_FAULTY}"),
+            "spec": {**spec, "addresses": wrong, "parentRefs": [{"name": "nowhere"}]},
+        },
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "Gateway",
+            "metadata": {"namespace": subject.namespace, "name": f"{name}-{_UNREADABLE}"},
+            "spec": {"gatewayClassName": 7, "listeners": "all"},
+        },
+    ]
+
+    async def act() -> None:
+        for each in broken:
+            await scene.lab.apply(each)
+
+    faulty = broken[1]["metadata"]
+    await scene.happen(
+        Event(
+            name="broken-object",
+            sentence=f"beside {subject.standing.path} come a route and a Gateway {name}-{_UNREADABLE} that nobody can "
+            f"read, and a route {name}-{_FAULTY} full of faults",
+        ),
+        subject.standing,
+        act,
+        Expected.UNDISTURBED,
+        done=lambda: scene.is_refused(faulty, "NoMatchingParent", "192.0.2.999"),
+    )
+    for each in broken:
+        await scene.lab.delete(each["kind"], each["metadata"]["namespace"], each["metadata"]["name"])
+
+
 # --- how ----------------------------------------------------------------------------------------------------
+
+
+def _beside(body: Manifest, name: str) -> dict[str, Any]:
+    """Another object of the same kind in the same namespace, without a spec."""
+    metadata = {"namespace": body["metadata"]["namespace"], "name": name}
+    return {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata}
 
 
 async def _signal(scene: Scene, subject: Subject, number: signal.Signals) -> None:
@@ -333,6 +420,8 @@ EVENTS: tuple[tuple[str, Act], ...] = (
     ("node-drained", node_drained),
     ("agent-killed", agent_killed),
     ("agent-killed", moved_without_agent),
+    ("link-cut", link_cut),
     ("namespace-unlabelled", namespace_unlabelled),
     ("address-conflict", address_conflict),
+    ("broken-object", broken_object),
 )

@@ -7,7 +7,8 @@ removed, their status written. The stand-in for kubelet, scheduler and workload 
     workload ──> Pods ──> a node ──> namespace, IPs ──> process ── `ready`/`unready` ──> condition Ready
                  deletion: SIGTERM ── grace ── SIGKILL ──> not Ready ──> namespace gone ──> object gone
 
-Everything happens when a watch or a process says something: the client outside counts in milliseconds.
+Everything happens when a watch or a process says something: the client outside counts in milliseconds. The kubelet of
+a node that is cut off hears nothing of the API and writes nothing; what runs there goes on running.
 """
 
 from __future__ import annotations
@@ -68,6 +69,9 @@ class Kubelet:
         self._wake = asyncio.Event()
         self._workers: dict[str, _PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._reaches_api = {node: asyncio.Event() for node in site.nodes}
+        for reached in self._reaches_api.values():
+            reached.set()
 
     async def run(self) -> None:
         """Follow the store."""
@@ -85,6 +89,18 @@ class Kubelet:
             if worker.machine == f"{namespace}/{pod}":
                 return worker.process
         return None
+
+    def disconnect(self, node: str) -> None:
+        """The API is out of the reach of a node's kubelet."""
+        self._reaches_api[node].clear()
+
+    def connect(self, node: str) -> None:
+        """It is within reach again: the kubelet tells how its Pods are, and hears what it missed."""
+        self._reaches_api[node].set()
+        for worker in self._workers.values():
+            if worker.node == node:
+                worker.tell_again()
+        self._wake.set()
 
     @property
     def is_at_rest(self) -> bool:
@@ -126,13 +142,16 @@ class Kubelet:
         """One worker for each Pod that a node of ours runs; workers learn of deletions."""
         present = {pod["metadata"]["uid"]: pod for pod in (await self._store.list("Pod")).items}
         for uid, pod in present.items():
-            if pod["spec"].get("nodeName") in self._site.nodes and uid not in self._workers and not is_finished(pod):
-                worker = self._workers[uid] = _PodWorker(self._store, self._site, self._journal, pod)
+            reached = self._reaches_api.get(pod["spec"].get("nodeName", ""))
+            if reached is None or not reached.is_set():
+                continue
+            if uid not in self._workers and not is_finished(pod):
+                worker = self._workers[uid] = _PodWorker(self._store, self._site, self._journal, pod, reached)
                 self._tasks[uid] = group.create_task(self._work(uid, worker))
             if is_terminating(pod) and uid in self._workers:
                 self._workers[uid].terminate(pod["metadata"].get("deletionGracePeriodSeconds", 0))
         for uid, worker in self._workers.items():
-            if uid not in present:
+            if uid not in present and self._reaches_api[worker.node].is_set():
                 worker.terminate(0)
 
     async def _work(self, uid: str, worker: _PodWorker) -> None:
@@ -159,17 +178,29 @@ class _Restart:
     pass
 
 
+@attrs.frozen
+class _TellAgain:
+    pass
+
+
+_Item = _Said | _Terminate | _Restart | _TellAgain
+
+
 class _PodWorker:
     """What kubelet does for one Pod, from binding to removal; everything that happens to it goes through one queue."""
 
-    def __init__(self, store: MemoryStore, site: Site, journal: Journal, pod: Manifest) -> None:
+    def __init__(
+        self, store: MemoryStore, site: Site, journal: Journal, pod: Manifest, reaches_api: asyncio.Event
+    ) -> None:
         self._store, self._site, self._journal, self._pod = store, site, journal, pod
+        self._reaches_api = reaches_api
+        self.node: str = pod["spec"]["nodeName"]
         self._uid: str = pod["metadata"]["uid"]
         self._name: str = pod["metadata"]["name"]
         self._namespace: str = pod["metadata"]["namespace"]
         self.machine = f"{self._namespace}/{self._name}"
         self._ips: tuple[str, ...] = ()
-        self._inbox: asyncio.Queue[_Said | _Terminate | _Restart] = asyncio.Queue()
+        self._inbox: asyncio.Queue[_Item] = asyncio.Queue()
         self._is_terminating = False
         self._restarts = 0
         self._ready = False
@@ -182,6 +213,10 @@ class _PodWorker:
         """Deletion was asked for; said again, the shorter time counts."""
         self._inbox.put_nowait(_Terminate(grace_seconds))
 
+    def tell_again(self) -> None:
+        """Others may have written meanwhile how the Pod is."""
+        self._inbox.put_nowait(_TellAgain())
+
     @property
     def is_at_rest(self) -> bool:
         """Whether its program runs and has said whether it is ready: nothing more happens by itself."""
@@ -189,7 +224,7 @@ class _PodWorker:
 
     async def run(self) -> None:
         """Until the Pod is gone."""
-        self._ips = await self._site.add_pod(self._pod["spec"]["nodeName"], self.machine)
+        self._ips = await self._site.add_pod(self.node, self.machine)
         try:
             environment = await self._environment()
             await self._start(environment)
@@ -199,10 +234,11 @@ class _PodWorker:
             for timer in self._timers:
                 timer.cancel()
             await self._site.delete_pod(self.machine)
+        await self._reaches_api.wait()
         with contextlib.suppress(StaleError):
             await self._store.delete("Pod", self._namespace, self._name, uid=self._uid, grace_seconds=0)
 
-    async def _take(self, item: _Said | _Terminate | _Restart, environment: Mapping[str, str]) -> None:
+    async def _take(self, item: _Item, environment: Mapping[str, str]) -> None:
         match item:
             case _Said(line=None):
                 self.process = None
@@ -218,6 +254,8 @@ class _PodWorker:
             case _Restart():
                 if not self._is_terminating:
                     await self._start(environment)
+            case _TellAgain():
+                await self._report(ready=self._ready)
             case _Terminate(grace_seconds=grace):
                 if self.process is not None:
                     if not self._is_terminating:
@@ -265,6 +303,7 @@ class _PodWorker:
 
     async def _report(self, *, ready: bool, phase: str = "Running") -> None:
         """Write the status, as kubelet does: the condition's time changes with it only."""
+        await self._reaches_api.wait()
         moments = self._journal.of(self._uid)
         moments.running_ns = moments.running_ns or self._journal.now_ns()
         if ready != self._ready:

@@ -31,6 +31,11 @@ class RunningLab(Protocol):
         """Names of the nodes."""
         ...
 
+    @property
+    def cut_off(self) -> frozenset[str]:
+        """The nodes whose uplink is cut."""
+        ...
+
     async def apply(self, manifest: Manifest) -> None:
         """Create the object, or bring it to what *manifest* says, as kubectl apply does."""
         ...
@@ -75,11 +80,11 @@ class RunningLab(Protocol):
         """Let Pods come to the node again."""
         ...
 
-    def cut(self, node: str) -> None:
-        """Pull the cable of the node's uplink."""
+    async def cut(self, node: str) -> None:
+        """Pull the cable of the node's uplink, by which its agent also reaches the API."""
         ...
 
-    def restore(self, node: str) -> None:
+    async def restore(self, node: str) -> None:
         """Undo ``cut``."""
         ...
 

@@ -3,7 +3,8 @@ How does the lab run on real packets?
 
 In: a sandbox.  Out: a Site of namespaces and processes: the fabric's nodes, the echo program in each Pod, a controller
 and one agent for each node, a probe for each family at the client outside. Each is a process of its own that can be
-killed; an agent lives in its node's namespace and sees the cluster through a unix socket only.
+killed; an agent lives in its node's namespace and sees the cluster through a unix socket only, which is there as long
+as the node's uplink is: whoever is cut off does not reach the API either.
 Nothing is started again by itself.
 """
 
@@ -54,8 +55,9 @@ class LinuxSite:
         # The kernel ends a child with the thread that made it, so these threads last as long as the site.
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="site")
         self._stack = AsyncExitStack()
-        self._socket = sandbox.state / "api.sock"
-        self._is_serving = False
+        self._store: MemoryStore | None = None
+        self._servers: dict[str, StoreServer] = {}
+        self._cut_off: set[str] = set()
         self._controller: subprocess.Popen[bytes] | None = None
         self._agents: dict[str, subprocess.Popen[bytes]] = {}
         self._programs: dict[str, list[_Running]] = {}
@@ -72,6 +74,8 @@ class LinuxSite:
     async def __aexit__(self, *_: object) -> None:
         for running in (each for programs in self._programs.values() for each in programs):
             running.forget()
+        for machine in tuple(self._servers):
+            await self._close_api(machine)
         await self._stack.aclose()
 
     async def _run(self, work: Callable[[], Result]) -> Result:
@@ -117,14 +121,32 @@ class LinuxSite:
 
     async def start_controller(self, store: MemoryStore) -> None:
         """Serve the store and start the controller, if it does not run."""
-        if not self._is_serving:
-            await self._stack.enter_async_context(StoreServer(store, self._socket))
-            self._is_serving = True
+        if self._store is None:
+            self._store = store
+            for machine in (CONTROL_PLANE, *self._fabric.nodes):
+                await self._open_api(machine)
         if self._controller is None or self._controller.poll() is not None:
             self._controller = await self._start(CONTROL_PLANE, "controller", "controller")
 
+    def _socket(self, machine: str) -> Path:
+        """By which a machine reaches the API."""
+        return self._state / f"api-{machine}.sock"
+
+    async def _open_api(self, machine: str) -> None:
+        if self._store is not None and machine not in self._servers:
+            self._servers[machine] = await StoreServer(self._store, self._socket(machine)).__aenter__()
+
+    async def _close_api(self, machine: str) -> None:
+        server = self._servers.pop(machine, None)
+        if server is not None:
+            await server.__aexit__()
+
     async def start_agent(self, node: str) -> None:
-        """Start a node's agent, if it does not run; returns when it has taken up its work, or has ended."""
+        """
+        Start a node's agent, if it does not run.
+
+        Returns when it has taken up its work, or has ended, or cannot take it up because its node is cut off.
+        """
         if self.agents()[node]:
             return
         log = self._state / f"agent-{node}.log"
@@ -133,7 +155,7 @@ class LinuxSite:
         process = await self._start(node, f"agent-{node}", "agent", "--node-name", node, "--state-directory", directory)
         self._agents[node] = process
         end = time.monotonic() + _START_SECONDS
-        while process.poll() is None and time.monotonic() < end:
+        while process.poll() is None and time.monotonic() < end and node not in self._cut_off:
             if _OBSERVED in log.read_bytes()[begin:].decode(errors="replace"):
                 return
             await asyncio.sleep(0.01)
@@ -146,7 +168,7 @@ class LinuxSite:
             "-c",
             f"from persistip.cli.run import {which}; {which}()",
             "--cluster",
-            f"memory:{self._socket}",
+            f"memory:{self._socket(machine)}",
             *arguments,
         ]
         with (self._state / f"{name}.log").open("ab") as log:
@@ -205,13 +227,17 @@ class LinuxSite:
         """CLOCK_MONOTONIC, which all processes share."""
         return time.monotonic_ns()
 
-    def cut(self, node: str) -> None:
-        """Pull the cable of the node's uplink."""
-        self._fabric.cut(node)
+    async def cut(self, node: str) -> None:
+        """Pull the cable of the node's uplink, by which its agent also reaches the API."""
+        self._cut_off.add(node)
+        await self._run(partial(self._fabric.cut, node))
+        await self._close_api(node)
 
-    def restore(self, node: str) -> None:
+    async def restore(self, node: str) -> None:
         """Undo ``cut``."""
-        self._fabric.restore(node)
+        self._cut_off.discard(node)
+        await self._run(partial(self._fabric.restore, node))
+        await self._open_api(node)
 
     async def run_inside(self, machine: str, command: Sequence[str]) -> int:
         """Run a command in the namespace of a machine, on this terminal; its exit status."""

@@ -56,7 +56,7 @@ VERBS = (
     Verb("drain", "NODE", "cordon it and evict its Pods", 1, 1),
     Verb("kill agent", "NODE", "kill -9 the node's agent; what it programmed stays", 1, 1),
     Verb("start agent", "NODE", "start it again", 1, 1),
-    Verb("cut", "NODE", "pull the cable of the node's uplink", 1, 1),
+    Verb("cut", "NODE", "pull the cable of its uplink; soon it counts as lost", 1, 1),
     Verb("restore", "NODE", "plug it in again", 1, 1),
     Verb("apply", "FILE...", "create or change what the manifests say", 1, None),
     Verb("in", "MACHINE COMMAND...", "run a command in a namespace: a node, NAMESPACE/POD, client, router", 2, None),
@@ -250,11 +250,11 @@ class Prompt:
     async def _start_agent(self, node: str) -> None:
         await self._lab.start_agent(self._node(node))
 
-    def _cut(self, node: str) -> None:
-        self._lab.cut(self._node(node))
+    async def _cut(self, node: str) -> None:
+        await self._lab.cut(self._node(node))
 
-    def _restore(self, node: str) -> None:
-        self._lab.restore(self._node(node))
+    async def _restore(self, node: str) -> None:
+        await self._lab.restore(self._node(node))
 
     async def _apply(self, *files: str) -> None:
         # A few small files, at a moment when nothing is measured.

@@ -53,6 +53,9 @@ TITLES = {
     "namespace-unlabelled": "A namespace loses its label",
     "namespace-labelled": "The namespace has its label again",
     "address-conflict": "A second route claims an address",
+    "link-cut": "A node's cable is pulled",
+    "link-restored": "The cable is plugged in again",
+    "broken-object": "Broken objects come beside the others",
 }
 PROMISES = {
     "P1": "An address has one holder, and is never programmed for two routes.",
@@ -72,6 +75,8 @@ _KINDS = (
     "Unplanned: the holder fails or goes before another has taken over",
     "No other Pod takes over",
 )
+_DELAYS = {"link-cut": "node is missed"}
+"""What the silence mostly is where no Pod could take over at once; elsewhere the making of a Pod."""
 _LOG_LINES = 6
 _REPLACING = frozenset({"pod-deleted", "rolling-update", "node-drained"})
 """Events after which a Pod of the same name is another: a StatefulSet makes it anew."""
@@ -383,7 +388,7 @@ def event_tables(events: Sequence[EventResult]) -> Iterable[tuple[str, Table]]:
     Where no Pod stood by, the silence holds the making of one and is not to be compared with the others.
     """
     headers = ("EVENT", "ADDRESS", "FROM -> TO", "SILENT ms", "LOST", "TCP", "")
-    widths = (20, 18, 16, 9, 7, 5, 13)
+    widths = (20, 18, 16, 9, 7, 5, 14)
     for kind, title in enumerate(_KINDS):
         chosen = [event for event in events if _kind(event) == kind]
         if not chosen:
@@ -417,7 +422,7 @@ def _event_cells(event: EventResult) -> Iterable[Text | str]:
         yield Text(f"{_worst(event):,.1f}", style)
         yield f"{event.ingress.lost + event.egress.lost:,}"
     yield event.tcp
-    yield Text("Pod made anew" if _kind(event) == 1 and not event.standby else "", "dim")
+    yield Text(_DELAYS.get(event.name, "Pod made anew") if _kind(event) == 1 and not event.standby else "", "dim")
 
 
 def _short_way(event: EventResult) -> str:
@@ -445,7 +450,7 @@ def summary_sentences(result: LabResult) -> Iterable[str]:
         yield (
             f"Unplanned ({_times(unplanned)}): the client outside heard nothing for {statistics.median(silences):,.1f} "
             f"ms in the middle case, and for {max(silences):,.1f} ms in the worst. Where no other Pod stood by, that "
-            "includes the making of one."
+            "includes the making of one; where a node was cut off, the time until Kubernetes calls it lost."
         )
     if others:
         lost, sent = _count(others)

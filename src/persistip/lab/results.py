@@ -74,10 +74,10 @@ class EventResult:
     """
     One event on one address.
 
-    ``planned``: a living old Pod hands over to a new one. ``standby``: a Pod that could take over at once was there;
-    without one the silence is mostly the making of a Pod. ``reaction_ms``: from the change of the Pod in the cluster to
-    the first payload through the new holder; None where nobody took over. ``tcp``: what became of a connection that was
-    open before: kept, reset, or none (it got neither answer nor end).
+    ``planned``: a living old Pod hands over to a new one. ``standby``: a Pod could take over at once; otherwise the
+    silence is mostly the making of one, or the time until Kubernetes calls a node lost. ``reaction_ms``: from the change
+    of the Pod in the cluster to the first payload through the new holder; None where nobody took over. ``tcp``: what
+    became of a connection that was open before: kept, reset, or none (it got neither answer nor end).
     """
 
     name: str
@@ -210,7 +210,7 @@ def summarise(events: Iterable[EventResult]) -> dict[str, Any]:
     """
     Moves that could be made at once, and the blackouts of the worse direction of each; None where there was none.
 
-    Where no other Pod was there, the silence is the time in which one is made: that is said of the event alone.
+    Where none could, the silence holds the making of a Pod or the wait for Kubernetes: it is said of the event alone.
     """
     worst = sorted(
         max(event.ingress.blackout_ms, event.egress.blackout_ms) for event in events if is_move(event) and event.standby

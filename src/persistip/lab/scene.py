@@ -22,6 +22,7 @@ from persistip.lab.measure import Event, Measurement, UnreachableError
 from persistip.lab.observer import Observer, Promises
 from persistip.lab.results import EventResult
 from persistip.lab.site import ProbeFailedError
+from persistip.lab.workloads import is_terminating
 from persistip.model.gateway import Gateway
 from persistip.model.route import ReactionModeName
 from persistip.wire.decode import to_model
@@ -62,6 +63,11 @@ class Subject:
     def has_standby(self) -> bool:
         """Another Pod that answers already could take over at once."""
         return len(self.candidates) > 1 and self.waits_for_readiness
+
+    @property
+    def has_standby_elsewhere(self) -> bool:
+        """Another Pod, on another node, that answers already could take over."""
+        return self.has_standby and any(pod["spec"]["nodeName"] != self.node for pod in self.candidates)
 
     @property
     def covers_workload(self) -> bool:
@@ -168,6 +174,12 @@ class Scene:
         if now is None or not now.holder_uid or now.holder_uid == subject.standing.holder_uid:
             return False
         return not confirmed or (now.attachment is not None and now.attachment.is_confirmed)
+
+    async def is_given_up(self, subject: Subject) -> bool:
+        """Whether another Pod holds the addresses, and the subject's own, whose node is lost, is being deleted."""
+        pods = await self.lab.pods(subject.namespace)
+        going = {pod["metadata"]["uid"] for pod in pods if is_terminating(pod)}
+        return subject.standing.holder_uid in going and await self.is_elsewhere(subject, confirmed=True)
 
     async def is_with(self, subject: Subject) -> bool:
         """Whether the subject's own Pod holds its addresses."""
@@ -282,6 +294,9 @@ class Scene:
             if standing.is_ready:
                 await self._verify_reachable(when, standing)
         for node in self.lab.nodes:
+            if node in self.lab.cut_off:
+                # It has not heard yet of what it should let go.
+                continue
             held = {
                 prefix
                 for standing in standings

@@ -134,11 +134,11 @@ class Site(Protocol):
         """The clock of the probes."""
         ...
 
-    def cut(self, node: str) -> None:
-        """Pull the cable of the node's uplink."""
+    async def cut(self, node: str) -> None:
+        """Pull the cable of the node's uplink, by which its agent also reaches the API."""
         ...
 
-    def restore(self, node: str) -> None:
+    async def restore(self, node: str) -> None:
         """Undo ``cut``."""
         ...
 

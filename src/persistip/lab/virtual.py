@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Self
 
@@ -28,7 +30,9 @@ from persistip.backends.memory import (
     MemoryStore,
 )
 from persistip.backends.static import StaticAllocator
+from persistip.cli.logs import TextFormatter
 from persistip.controller import Controller
+from persistip.errors import UnavailableError
 from persistip.lab.site import AddressProbe, NodeFacts, Process, Program
 from persistip.lab.virtualprobe import VirtualProbe
 from persistip.lab.virtualtime import LoopClock
@@ -36,9 +40,11 @@ from persistip.model.actions import ClusterAction, DatapathAction, Outcome
 from persistip.model.address import IPAddress
 from persistip.model.entry import Announcement, ExemptEntry, NodeScope, NodeState
 from persistip.runtime.clock import SystemClock
+from persistip.runtime.retry import outcome_of
 from persistip.settings import AgentSettings
 from persistip.strategies import Announcer, Batch, Cluster, Datapath
 
+_LOG_LINES = 40
 NODES = ("node-a", "node-b", "node-c")
 _START_SECONDS = 0.05
 """From starting a Pod's program to its first word."""
@@ -59,6 +65,8 @@ class VirtualSite:
         self._store: MemoryStore | None = None
         self._controller: asyncio.Task[None] | None = None
         self._agents: dict[str, _MortalAgent] = {}
+        self._cut_off: set[str] = set()
+        self._log = _Log()
         self._probes: dict[int, VirtualProbe] = {}
         for number, name in enumerate(NODES, start=1):
             ips = tuple(str(subnet.network_address + 10 + number) for subnet in _NODE_SUBNETS)
@@ -66,6 +74,8 @@ class VirtualSite:
             self.fabric.add_node(name, ip_address(ips[0]))
 
     async def __aenter__(self) -> Self:
+        self._log.setFormatter(TextFormatter())
+        logging.getLogger("persistip").addHandler(self._log)
         self._probes = {
             family: VirtualProbe(self.monotonic_ns, self._ask, self._speak, self._name_of, self._programs.get)
             for family in (4, 6)
@@ -78,6 +88,7 @@ class VirtualSite:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        logging.getLogger("persistip").removeHandler(self._log)
 
     @property
     def nodes(self) -> Mapping[str, NodeFacts]:
@@ -120,7 +131,9 @@ class VirtualSite:
         """Start a node's agent, if it does not run; returns when it has taken up its work."""
         if self.agents()[node] or self._store is None:
             return
-        agent = self._agents[node] = _MortalAgent(node, self._store, self.fabric, self.clock)
+        agent = self._agents[node] = _MortalAgent(
+            node, self._store, self.fabric, self.clock, is_cut_off=lambda: node in self._cut_off
+        )
         await agent.start()
 
     def signal_agent(self, node: str, number: signal.Signals) -> None:
@@ -188,12 +201,14 @@ class VirtualSite:
         program = self._programs.get(pod)
         return program.name if program is not None else ""
 
-    def cut(self, node: str) -> None:
-        """Pull the cable of the node's uplink."""
+    async def cut(self, node: str) -> None:
+        """Pull the cable of the node's uplink, by which its agent also reaches the API."""
+        self._cut_off.add(node)
         self.fabric.cut(node)
 
-    def restore(self, node: str) -> None:
+    async def restore(self, node: str) -> None:
         """Undo ``cut``."""
+        self._cut_off.discard(node)
         self.fabric.mend(node)
 
     async def run_inside(self, machine: str, command: Sequence[str]) -> int:
@@ -201,8 +216,20 @@ class VirtualSite:
         raise LookupError(f"{machine} is simulated: {' '.join(command)} needs a lab on real packets")
 
     def logs(self) -> Mapping[str, str]:
-        """Nothing: controller and agents log in this process."""
-        return {}
+        """The last lines of what controller and agents, all in this process, had to say."""
+        return {"controller and agents": "\n".join(self._log.lines)} if self._log.lines else {}
+
+
+class _Log(logging.Handler):
+    """Keeps the last lines, where nobody has to read them unless something fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: deque[str] = deque(maxlen=_LOG_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        self.lines.append(self.format(record))
 
 
 @functools.cache
@@ -271,11 +298,14 @@ class _Program:
 class _MortalAgent:
     """An agent that can die as a process does: from one instant on, nothing it does has an effect."""
 
-    def __init__(self, node: str, store: MemoryStore, fabric: MemoryFabric, clock: LoopClock) -> None:
+    def __init__(
+        self, node: str, store: MemoryStore, fabric: MemoryFabric, clock: LoopClock, *, is_cut_off: Callable[[], bool]
+    ) -> None:
         self._fuse = _Fuse()
+        self._is_cut_off = is_cut_off
         self._agent = Agent(
             node,
-            _Cluster(MemoryCluster(store, node_name=node), self._fuse),
+            _Cluster(MemoryCluster(store, node_name=node), self._fuse, is_cut_off),
             _Datapath(MemoryDatapath(fabric, node), self._fuse),
             _Announcer(MemoryAnnouncer(fabric, node), self._fuse),
             settings=AgentSettings(grace_seconds=0.0),
@@ -289,9 +319,10 @@ class _MortalAgent:
         return self.task is not None and not self.task.done() and not self._fuse.is_blown
 
     async def start(self) -> None:
-        """Run until ``end``; returns when it has seen the attachments."""
+        """Run until ``end``; returns when it has seen the attachments, or cannot."""
         self.task = asyncio.create_task(self._agent.run())
-        await self._agent.synced.wait()
+        if not self._is_cut_off():
+            await self._agent.synced.wait()
 
     def end(self, *, is_sudden: bool) -> None:
         """Die at once, or stop as asked."""
@@ -315,15 +346,21 @@ class _Fuse:
 class _Cluster:
     inner: Cluster
     fuse: _Fuse
+    is_cut_off: Callable[[], bool]
 
     async def changes(self) -> AsyncIterator[Batch]:
         async with contextlib.aclosing(_generator(self.inner.changes())) as batches:
             async for batch in batches:
                 await self.fuse.check()
+                if self.is_cut_off():
+                    # What came meanwhile is missed; the source is opened anew until the cable is in again.
+                    raise _unreachable()
                 yield batch
 
     async def apply(self, actions: Sequence[ClusterAction]) -> Sequence[Outcome]:
         await self.fuse.check()
+        if self.is_cut_off():
+            return [outcome_of(_unreachable()) for _ in actions]
         return await self.inner.apply(actions)
 
 
@@ -354,6 +391,10 @@ class _Announcer:
     async def announce(self, wanted: frozenset[Announcement]) -> Sequence[Outcome]:
         # Frames of a process that is gone are not repeated; what was heard of it stays in the neighbours' caches.
         return await self.inner.announce(frozenset() if self.fuse.is_blown else wanted)
+
+
+def _unreachable() -> UnavailableError:
+    return UnavailableError("the node is cut off", system="lab")
 
 
 def _generator(items: AsyncIterator[Any]) -> Any:

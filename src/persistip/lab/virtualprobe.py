@@ -133,13 +133,15 @@ class VirtualProbe:
 
     async def _run(self, seen: _Observation) -> None:
         """One look a tick; a tick that the loop came too late for was never sent."""
-        before = self._now_ns() // _INTERVAL_NS
+        before = self._now_ns() // _INTERVAL_NS - 1
         while True:
             now_ns = self._now_ns()
             tick = now_ns // _INTERVAL_NS
-            seen.unsent.update(range(before + 1, tick))
-            before = tick
-            self._look(seen, now_ns, tick)
+            # A timer may be a hair early.
+            if tick > before:
+                seen.unsent.update(range(before + 1, tick))
+                before = tick
+                self._look(seen, now_ns, tick)
             await asyncio.sleep(((tick + 1) * _INTERVAL_NS - self._now_ns()) / 1e9)
 
     def _look(self, seen: _Observation, now_ns: int, tick: int) -> None:

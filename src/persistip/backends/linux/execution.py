@@ -95,11 +95,17 @@ class Execution:
         return self._outcomes
 
     def _forget_flows(self, actions: Sequence[PutEntry | RemoveEntry]) -> None:
-        """Last of all: what an exemption has done to open flows goes with it, and no rule is left to do it again."""
+        """
+        Last of all: what an exemption has done to open flows goes with it, and no rule is left to do it again.
+
+        As goes what was done without one when it comes: a former holder here that still sends, masqueraded by others,
+        keeps an entry alive that the next holder's own flow would fall into. The guard, put before, lets none of its
+        packets make another.
+        """
         exempt = self._snapshot.rules.exempt
         for place, action in enumerate(actions):
             entry = action.entry
-            if isinstance(action, RemoveEntry) and isinstance(entry, ExemptEntry) and entry.prefix not in exempt:
+            if isinstance(entry, ExemptEntry) and (entry.prefix in exempt) == isinstance(action, PutEntry):
                 try:
                     forget_flows(self._netfilter, (entry.prefix,))
                 except BackendError as error:

@@ -1,10 +1,10 @@
 """
-What becomes of flows that were open when an address is withdrawn?
+What becomes of flows that were open when an address is withdrawn, or given?
 
-In: prefixes whose exemption has just been taken out.  Out: no connection-tracking entry that names one of them.
-An entry keeps the translation with which its flow began, here the one to itself, for as long as packets come: the
-former holder would go on sending from the address although no rule lets it any more. With its entry gone, the flow
-begins anew under the rules that stand.
+In: prefixes whose exemption has just been taken out, or put.  Out: no connection-tracking entry that names one of them.
+An entry keeps the translation with which its flow began, for as long as packets come: the former holder would go on
+sending from the address although no rule lets it any more, or the new one would be masqueraded as the former holder
+was when it no longer held the address. With its entry gone, the flow begins anew under the rules that stand.
 
     one address    the kernel searches itself (a filter on the tuple, Linux 6.5 and newer)
     else           a dump, and one deletion for each entry found
