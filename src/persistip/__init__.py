@@ -13,8 +13,8 @@ are provisional.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False
+"""Type checkers take it for true by its name; the module `typing` costs more than all the rest of this import."""
 
 if TYPE_CHECKING:
     from persistip.agent import Agent
@@ -402,6 +402,8 @@ def __getattr__(name: str) -> object:
     if name not in _HOME:
         message = f"module 'persistip' has no attribute {name!r}"
         raise AttributeError(message)
+    from importlib import import_module  # noqa: PLC0415 - a command need not load it to answer Ctrl-C
+
     value: object = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value

@@ -15,7 +15,7 @@ import pytest
 
 from persistip.cli.lab import EXAMPLE
 
-COMMAND = [sys.executable, "-c", "from persistip.cli import main; main()", "lab"]
+COMMAND = [sys.executable, "-m", "persistip", "lab"]
 # What may cost no packet on any machine, however busy: no figure of these is compared with a limit.
 STEADY = ["--event", "agent-killed", "--event", "address-conflict"]
 FAULTY = """
@@ -184,6 +184,43 @@ def test_interrupt_while_the_program_is_loaded_ends_with_the_same_sentence(datap
         start_new_session=True,
     )
     end_by_interrupts(process, begun_seconds)
+
+
+# Presses Ctrl-C the moment that a module is asked for, and starts the command as its console script does.
+INTERRUPTED_AT = """
+import os, sys
+class Presser:
+    def find_spec(self, name, *_):
+        if name == module:
+            sys.meta_path.remove(presser)
+            os.kill(os.getpid(), 2)
+module, presser = sys.argv[1], Presser()
+sys.argv = ["persistip", *sys.argv[2:]]
+import persistip
+sys.meta_path.insert(0, presser)
+from persistip.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize(
+    "module", ["persistip.cli", "typing", "signal", "cyclopts", "persistip.cli.lab", "persistip.lab.story", "asyncio"]
+)
+def test_interrupt_at_a_module_of_the_start_ends_with_the_same_sentence(module: str, ignored: bool) -> None:
+    """At whatever step of the start Ctrl-C comes there is one sentence, and none where the starter had it ignored."""
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT, module, "lab", "--datapath", "memory", "--event", "address-conflict"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.SIG_DFL),
+    )
+    if ignored:
+        assert (ended.returncode, ended.stderr) == (0, "")
+    else:
+        assert (ended.returncode, ended.stderr) == (130, "persistip lab: interrupted; everything it made is gone\n")
 
 
 @pytest.mark.requires("kernel")

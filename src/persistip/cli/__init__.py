@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import warnings
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,11 +42,17 @@ def make_app() -> App:
 
 
 def main() -> None:
-    """Console script `persistip`."""
+    """The command line of this process; `persistip.__main__` is what starts it."""
     try:
         if INSIDE in os.environ:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        make_app()()
+        app = make_app()
+        if len(sys.argv) > 1 and (target := VERBS.get(sys.argv[1])):
+            import_module(target.partition(":")[0])
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            # Until here the process may have left at once (`persistip.__main__`); from now on something may be undone.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        app()
     except BrokenPipeError:
         # Whoever read our output has read enough (`persistip plan … | head`); the interpreter must not flush again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
