@@ -9,6 +9,7 @@ import asyncio
 import functools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import unittest
@@ -78,16 +79,25 @@ def missing_apiserver() -> str | None:
     return kubernetes_binaries.why_missing()
 
 
+def missing_nft() -> str | None:
+    """Return why what we make of nftables cannot be compared with what nft makes; None: it can."""
+    return None if shutil.which("nft") else "no program nft to judge by; it comes with the package nftables"
+
+
 PREREQUISITES: Mapping[str, Callable[[], str | None]] = {
     "kernel": functools.cache(missing_kernel),
     "apiserver": functools.cache(missing_apiserver),
     "userns": functools.cache(missing_userns),
+    "nft": functools.cache(missing_nft),
 }
+IMPLIED: Mapping[str, frozenset[str]] = {"kernel": frozenset({"nft"})}
+"""What is demanded along with a prerequisite: on a machine that proves the kernel side, no judge of it may be missing."""
 
 
 def demanded() -> frozenset[str]:
     """Return the prerequisites that must be there, by PERSISTIP_REQUIRE."""
-    return frozenset(name.strip() for name in os.environ.get("PERSISTIP_REQUIRE", "").split(",") if name.strip())
+    named = {name.strip() for name in os.environ.get("PERSISTIP_REQUIRE", "").split(",") if name.strip()}
+    return frozenset(named.union(*(IMPLIED.get(name, frozenset()) for name in named)))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,7 +1,6 @@
 """Is our nftables table what nft itself would have made of it?"""
 
 import json
-import shutil
 import subprocess
 from ipaddress import ip_network
 
@@ -11,8 +10,6 @@ from persistip.backends.linux import elements, nft, ruleset
 from persistip.backends.linux.sockets import NETLINK_NETFILTER, NetlinkSocket
 
 pytestmark = pytest.mark.requires("kernel")
-
-needs_nft = pytest.mark.skipif(shutil.which("nft") is None, reason="no nft program to judge by")
 
 # The same table in nft's own language, elements included. What our codec makes must come out of the kernel the same.
 SOURCE = """
@@ -158,7 +155,7 @@ def strip(value):
     return [strip(each) for each in value] if isinstance(value, list) else value
 
 
-@needs_nft
+@pytest.mark.requires("nft")
 @TABLES
 def test_table_is_listed_as_nfts_own(space, table, make, source) -> None:
     """nft lists the table that we write exactly as the one it writes from its own language."""
@@ -170,7 +167,7 @@ def test_table_is_listed_as_nfts_own(space, table, make, source) -> None:
     assert ours == listed()
 
 
-@needs_nft
+@pytest.mark.requires("nft")
 @TABLES
 def test_kernel_gives_back_the_same_bytes_for_both(space, table, make, source) -> None:
     """Rules, chains, sets and elements come out of the kernel byte for byte the same, whoever put them in."""

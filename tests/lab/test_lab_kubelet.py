@@ -5,7 +5,10 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from persistip.lab.cluster import Lab
+from persistip.lab.lifecycle import EVICTED_SECONDS, NOTICED_SECONDS, UNREACHABLE, tolerates_loss
 from persistip.lab.options import LabOptions
 from persistip.lab.virtual import VirtualSite
 from persistip.lab.virtualtime import VirtualTimeLoop
@@ -185,6 +188,78 @@ def test_drained_node_is_empty_until_it_is_uncordoned() -> None:
         assert [pod["spec"]["nodeName"] for pod in await lab.pods("shop")].count("node-b") == 1
 
     in_lab(use)
+
+
+async def conditions_of(lab: Lab, node: str) -> tuple[str, set[str]]:
+    found = await lab.store.get("Node", "", node)
+    (ready,) = [each["status"] for each in found["status"]["conditions"] if each["type"] == "Ready"]
+    return ready, {each["effect"] for each in found["spec"].get("taints") or ()}
+
+
+def test_node_that_is_cut_off_counts_as_lost_and_its_pods_are_evicted_in_turn() -> None:
+    """First the node is Unknown and tainted, its Pods not Ready, then they are deleted; none ends until it is back."""
+
+    async def use(lab: Lab) -> None:
+        await lab.apply(workload("StatefulSet", 3))
+        assert await lab.settled(20)
+        (there,) = [pod for pod in await lab.pods("shop") if pod["spec"]["nodeName"] == "node-b"]
+
+        async def again() -> Any:
+            return await lab.store.get("Pod", "shop", name_of(there))
+
+        await lab.cut("node-b")
+        await asyncio.sleep(NOTICED_SECONDS - 0.1)
+        assert await conditions_of(lab, "node-b") == ("True", set())
+        assert is_ready(await again())
+        await asyncio.sleep(0.2)
+        assert await conditions_of(lab, "node-b") == ("Unknown", {"NoSchedule", "NoExecute"})
+        assert not is_ready(await again())
+        assert "deletionTimestamp" not in (await again())["metadata"]
+        await asyncio.sleep(EVICTED_SECONDS)
+        assert (await again())["metadata"]["deletionTimestamp"]
+        await asyncio.sleep(60)
+        assert (await again())["metadata"]["uid"] == there["metadata"]["uid"]
+        await lab.restore("node-b")
+        assert await conditions_of(lab, "node-b") == ("True", set())
+        assert await lab.settled(20)
+        assert (await again())["metadata"]["uid"] != there["metadata"]["uid"]
+        assert is_ready(await again())
+
+    in_lab(use)
+
+
+def test_node_that_is_back_before_its_pods_are_evicted_has_them_ready_again() -> None:
+    """A short cut costs readiness alone: the same Pods are Ready again, and nothing is deleted afterwards."""
+
+    async def use(lab: Lab) -> None:
+        await lab.apply(workload(replicas=3))
+        assert await lab.settled(20)
+        before = {pod["metadata"]["uid"] for pod in await lab.pods("shop")}
+        await lab.cut("node-b")
+        await asyncio.sleep(NOTICED_SECONDS + 0.1)
+        assert [is_ready(pod) for pod in await lab.pods("shop")].count(False) == 1
+        await lab.restore("node-b")
+        await asyncio.sleep(EVICTED_SECONDS + 5)
+        pods = await lab.pods("shop")
+        assert {pod["metadata"]["uid"] for pod in pods} == before
+        assert all(map(is_ready, pods))
+
+    in_lab(use)
+
+
+@pytest.mark.parametrize(
+    ("toleration", "stays"),
+    [
+        ({"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute"}, True),
+        ({"operator": "Exists"}, True),
+        ({"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}, False),
+        ({"key": UNREACHABLE, "operator": "Exists", "effect": "NoSchedule"}, False),
+        ({"key": "other", "operator": "Exists"}, False),
+    ],
+)
+def test_pod_that_tolerates_the_loss_of_its_node_for_ever_stays(toleration: dict[str, Any], stays: bool) -> None:
+    """Only a toleration of the very taint, without an end, keeps a Pod on a node that is lost."""
+    assert tolerates_loss({"spec": {"tolerations": [toleration]}}) is stays
 
 
 def test_pod_that_names_no_addresses_is_given_those_of_its_routes() -> None:

@@ -90,8 +90,11 @@ def check_story(document: dict[str, Any]) -> None:
         "rolling-update",
         "node-drained",
         "agent-killed",
+        "link-cut",
+        "link-restored",
         "namespace-unlabelled",
         "address-conflict",
+        "broken-object",
     }
     for event in document["events"]:
         lost = event["probes"]["ingress"]["lost"] + event["probes"]["egress"]["lost"]
@@ -101,6 +104,11 @@ def check_story(document: dict[str, Any]) -> None:
             assert (event["name"], lost) == (event["name"], 0)
         if event["name"] == "agent-killed" and event["from"] == event["to"]:
             assert (lost, event["tcp"]) == (0, "kept")
+        if event["name"] == "broken-object":
+            assert (event["from"], lost, event["tcp"]) == (event["to"], 0, "kept")
+        if event["name"] == "link-cut":
+            assert event["from"]["node"] != event["to"]["node"]
+            assert min(event["probes"][direction]["lost"] for direction in ("ingress", "egress")) > 500
         if event["to"] is None:
             quiet = {direction: event["probes"][direction]["quiet_ms"] for direction in ("ingress", "egress")}
             assert min(quiet.values()) > 100, (event["name"], event["address"], quiet)

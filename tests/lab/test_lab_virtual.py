@@ -7,12 +7,16 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from persistip import lab
+from persistip.decide.catalog import Catalog
 from persistip.lab.cluster import Lab
+from persistip.lab.lifecycle import NOTICED_SECONDS
 from persistip.lab.observer import RunningLab
 from persistip.lab.options import LabOptions
+from persistip.lab.promises import make_promises
 from persistip.lab.results import EventResult, LabResult, RouteResult, to_json
 from persistip.lab.scene import Scene
 from persistip.lab.story import run
@@ -20,6 +24,8 @@ from persistip.lab.virtual import VirtualSite
 from persistip.lab.virtualtime import VirtualTimeLoop
 from persistip.model.actions import RemoveEntry
 from persistip.model.entry import ExemptEntry, ProxyEntry
+from persistip.model.keys import Kind, ObjectKey
+from persistip.model.views import RouteView
 from persistip.wire.files import Manifest, read_files, read_text
 
 EXAMPLES = Path(lab.__file__).parent / "examples"
@@ -130,8 +136,11 @@ def test_example_story_goes_as_promised(result: LabResult) -> None:
         "rolling-update",
         "node-drained",
         "agent-killed",
+        "link-cut",
+        "link-restored",
         "namespace-unlabelled",
         "address-conflict",
+        "broken-object",
     }
     assert {event.family for event in result.events} == {4, 6}
     assert all(status == "True" for route in result.routes for status, _ in route.conditions.values())
@@ -160,6 +169,54 @@ def test_withdrawn_address_is_silent_and_says_why(result: LabResult) -> None:
         assert event.egress.has_stopped
         assert event.conditions_after["Accepted"] == ("False", "NotAllowedByListeners")
         assert event.conditions_before["Ready"] == ("True", "Ready")
+
+
+def test_node_that_is_cut_off_is_missed_and_disturbs_nobody_when_it_is_back(result: LabResult) -> None:
+    """The standby takes over once Kubernetes misses the node, not before; the new holder keeps all afterwards."""
+    cut, restored = ([each for each in result.events if each.name == f"link-{name}"] for name in ("cut", "restored"))
+    assert len(cut) == len(restored) == 2
+    for event in cut:
+        assert event.source is not None
+        assert event.target is not None
+        assert event.source.node != event.target.node
+        assert NOTICED_SECONDS * 1000 - 2 < event.ingress.blackout_ms < NOTICED_SECONDS * 1000 + 100
+        assert event.reaction_ms is not None
+        assert event.reaction_ms < 100
+        assert not event.planned
+    for event in restored:
+        assert (event.source, event.ingress.lost, event.egress.lost) == (event.target, 0, 0)
+
+
+def test_broken_objects_cost_the_others_no_packet_and_are_looked_at(result: LabResult) -> None:
+    """Beside what nobody can read the addresses stay, nothing is lost, and P7 was checked and held."""
+    beside = [each for each in result.events if each.name == "broken-object"]
+    assert {each.family for each in beside} == {4, 6}
+    for event in beside:
+        assert (event.source, event.ingress.lost, event.egress.lost, event.tcp) == (event.target, 0, 0, "kept")
+    only = run(
+        LabOptions(datapath="memory", events=("broken-object",)), manifests(), Watcher(), make_promises()
+    ).promises["P7"]
+    assert only.held
+    assert only.checks >= len(result.routes)
+
+
+@pytest.mark.parametrize("what", ["routes", "gateways"])
+def test_system_in_which_a_broken_object_holds_up_others_is_found_out(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is decided any more while one object cannot be read, the story says what should follow did not."""
+    original = Catalog.view
+
+    def spoiled(self: Catalog, key: ObjectKey, *rest: Any) -> Any:
+        view = original(self, key, *rest)
+        kind = Kind.ROUTE if what == "routes" else Kind.GATEWAY
+        if isinstance(view, RouteView) and any(each.kind is kind for each in self._unreadable):
+            return attrs.evolve(view, unreadable="something is broken somewhere")
+        return view
+
+    monkeypatch.setattr(Catalog, "view", spoiled)
+    failed = story(events=("broken-object",))
+    assert any(each.startswith("broken-object: what should follow did not") for each in failed.failures)
 
 
 def test_same_seed_tells_the_same_story(result: LabResult) -> None:
@@ -224,14 +281,14 @@ def test_address_that_nobody_reaches_is_found() -> None:
     async def use(lab: Lab, site: VirtualSite) -> None:
         (standing,) = await lab.standings()
         assert standing.place is not None
-        lab.cut(standing.place.node)
+        await site.cut(standing.place.node)
         scene = Scene(lab, Watcher(), None)
         await scene.verify("the cut")
         assert scene.failures == [
             "after the cut: 192.0.2.200 of default/web does not answer",
             "after the cut: 192.0.2.200 of default/web is not heard outside",
         ]
-        lab.restore(standing.place.node)
+        await site.restore(standing.place.node)
         healed = Scene(lab, Watcher(), None)
         await healed.verify("the cut")
         assert healed.failures == []

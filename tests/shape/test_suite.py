@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
-HERE_IS_NO_KERNEL = '\nPREREQUISITES = {"kernel": lambda: "none on this machine"}\n'
+HERE_IS_NOTHING = """
+PREREQUISITES = dict.fromkeys(["kernel", "nft"], lambda: "none on this machine")
+"""
 NEEDS_KERNEL = '''
     import pytest
 
@@ -19,8 +21,8 @@ NEEDS_KERNEL = '''
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """Return an empty suite under the rules of ours, on a machine without a kernel to spare."""
     monkeypatch.delenv("PERSISTIP_REQUIRE", raising=False)
-    pytester.makeconftest(CONFTEST.read_text().replace('pytest_plugins = ["pytester"]', "") + HERE_IS_NO_KERNEL)
-    pytester.makeini("[pytest]\nmarkers =\n    requires\n    kernel\n")
+    pytester.makeconftest(CONFTEST.read_text().replace('pytest_plugins = ["pytester"]', "") + HERE_IS_NOTHING)
+    pytester.makeini("[pytest]\nmarkers =\n    requires\n    kernel\n    nft\n")
     return pytester
 
 
@@ -39,6 +41,16 @@ def test_prerequisite_demanded_fails(suite: pytest.Pytester, monkeypatch: pytest
     result = suite.runpytest_subprocess()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines("*PERSISTIP_REQUIRE demands kernel: none on this machine*")
+
+
+def test_judge_of_nftables_is_demanded_with_the_kernel(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who demands the kernel demands nft too, so that no comparison with it fades on the machine that proves the rest."""
+    suite.makepyfile(NEEDS_KERNEL.replace("kernel", "nft"))
+    suite.runpytest_subprocess().assert_outcomes(skipped=1)
+    monkeypatch.setenv("PERSISTIP_REQUIRE", "kernel")
+    result = suite.runpytest_subprocess()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines("*PERSISTIP_REQUIRE demands nft: none on this machine*")
 
 
 @pytest.mark.parametrize("where", ["environment", "mark"])

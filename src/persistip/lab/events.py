@@ -254,8 +254,8 @@ async def link_cut(scene: Scene) -> None:
     """
     A node is cut off: Kubernetes finds out, the standby takes over, the node's Pods are evicted.
 
-    The node cannot let go while it hears nothing. Back again it answers, and may repeat its announcement, until its agent
-    has heard of the move: so long some packets may come to the old Pod, or to nobody.
+    The node cannot let go while it hears nothing. Back again it answers, and may repeat its announcement, until its
+    agent has heard of the move: so long some packets may come to the old Pod, or to nobody.
     """
     subject = await scene.choose("link-cut", lambda each: each.has_standby_elsewhere)
     if subject is None:
@@ -277,7 +277,7 @@ async def link_cut(scene: Scene) -> None:
     await scene.happen(
         Event(
             name="link-restored",
-            sentence=f"the cable of {node} is plugged in again; until its agent has heard of the move, two nodes answer",
+            sentence=f"the cable of {node} is plugged in again; until its agent hears of the move, two nodes answer",
             standby=False,
         ),
         subject.standing,

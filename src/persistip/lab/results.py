@@ -75,9 +75,9 @@ class EventResult:
     One event on one address.
 
     ``planned``: a living old Pod hands over to a new one. ``standby``: a Pod could take over at once; otherwise the
-    silence is mostly the making of one, or the time until Kubernetes calls a node lost. ``reaction_ms``: from the change
-    of the Pod in the cluster to the first payload through the new holder; None where nobody took over. ``tcp``: what
-    became of a connection that was open before: kept, reset, or none (it got neither answer nor end).
+    silence is mostly the making of one, or the time until Kubernetes calls a node lost. ``reaction_ms``: from the
+    change of the Pod in the cluster to the first payload through the new holder; None where nobody took over. ``tcp``:
+    what became of a connection that was open before: kept, reset, or none (it got neither answer nor end).
     """
 
     name: str
