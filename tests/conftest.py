@@ -91,7 +91,7 @@ PREREQUISITES: Mapping[str, Callable[[], str | None]] = {
     "nft": functools.cache(missing_nft),
 }
 IMPLIED: Mapping[str, frozenset[str]] = {"kernel": frozenset({"nft"})}
-"""What is demanded along with a prerequisite: on a machine that proves the kernel side, no judge of it may be missing."""
+"""What is demanded along with a prerequisite: where the kernel side is proved, no judge of it may be missing."""
 
 
 def demanded() -> frozenset[str]:

@@ -1,13 +1,18 @@
 """What is measured: from which change a reaction counts, which ticks were never sent, time that is not waited for."""
 
 import asyncio
+import contextlib
 import socket
+import threading
 import time
+from collections.abc import Callable, Iterator
+
+import pytest
 
 from persistip.lab import echo
 from persistip.lab.kubelet import Journal, host_of
 from persistip.lab.measure import Event, change_that_moved
-from persistip.lab.probe import Probe
+from persistip.lab.probe import Probe, reach
 from persistip.lab.results import EventResult, Flow, Place
 from persistip.lab.scene import Expected, judge, remark
 from persistip.lab.virtualtime import LoopClock, VirtualTimeLoop
@@ -87,6 +92,103 @@ def test_tick_before_a_pods_datagram_was_missed_counts_as_sent() -> None:
     """A Pod whose datagram did not arrive says nothing about the ticks since: they may be lost like it."""
     probe = streamed(("old", 10, 9), ("old", 14, 12))
     assert probe.unsent == set()
+
+
+@contextlib.contextmanager
+def answering(answers_from: tuple[str, int] | None) -> Iterator[tuple[Probe, Callable[[], None]]]:
+    """
+    A probe that has sent a request and been sent what a Pod would send, and a function that lets it take these in.
+
+    *answers_from*: the source of answer and stream, where it is another than the address under test; port 0 is any.
+    """
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as pod,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        pod.bind(("127.0.0.1", 0))
+        pod.settimeout(5)
+        port = pod.getsockname()[1]
+        probe = Probe("127.0.0.1", port, 1_000_000)
+        try:
+            if answers_from is not None:
+                other.bind((answers_from[0], answers_from[1] or 0))
+            sender = pod if answers_from is None else other
+            probe.next_ns = time.monotonic_ns() // 1_000_000 * 1_000_000
+            probe.started_ns = probe.next_ns - 1
+            probe.send()
+            request, client = pod.recvfrom(2048)
+            tick = (probe.started_ns // 1_000_000) + 2
+            sender.sendto(request + b"pod", client)
+            sender.sendto(echo.STREAM.pack(echo.STREAM_MAGIC, tick, tick) + b"pod", ("127.0.0.1", probe.stream_port))
+
+            def take() -> None:
+                deadline = time.monotonic() + 5
+                while time.monotonic() < deadline:
+                    probe.receive()
+                    if all(track.heard or track.wrong_source for track in (probe.ingress, probe.egress)):
+                        return
+
+            yield probe, take
+        finally:
+            probe.close()
+
+
+def test_answer_from_the_address_under_test_counts() -> None:
+    """What comes from the very address is heard, in and out: the twin of those that come from elsewhere."""
+    with answering(None) as (probe, take):
+        take()
+        found = probe.result(probe.started_ns + 4_000_000, None)
+    assert (found["ingress"]["sent"], found["ingress"]["lost"], found["ingress"]["wrong_source"]) == (1, 0, 0)
+    assert list(found["egress"]["first_ns"]) == ["pod"]
+    assert found["egress"]["wrong_source"] == 0
+
+
+def test_answer_from_another_address_is_lost() -> None:
+    """A reply, or a stream, whose source was rewritten on its way is no reply of the address: lost, counted apart."""
+    with answering(("127.0.0.2", 0)) as (probe, take):
+        take()
+        found = probe.result(probe.started_ns + 4_000_000, None)
+    assert (found["ingress"]["sent"], found["ingress"]["lost"], found["ingress"]["wrong_source"]) == (1, 1, 1)
+    assert found["egress"]["lost"] == found["egress"]["sent"] > 0
+    assert found["egress"]["wrong_source"] == 1
+    assert found["ingress"]["first_ns"] == found["egress"]["first_ns"] == {}
+
+
+def test_answer_from_another_port_is_lost() -> None:
+    """A reply from another port of the right address belongs to no flow of the client's: lost as well."""
+    with answering(("127.0.0.1", 0)) as (probe, take):
+        take()
+        found = probe.result(probe.started_ns + 4_000_000, None)
+    assert (found["ingress"]["lost"], found["ingress"]["wrong_source"]) == (1, 1)
+
+
+@pytest.mark.parametrize(("source", "who"), [("127.0.0.1", "pod"), ("127.0.0.2", None)])
+def test_reach_believes_the_address_itself_alone(source: str, who: str | None) -> None:
+    """Who is asked at an address and answers from another is not reached there."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as pod,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        pod.bind(("127.0.0.1", 0))
+        pod.settimeout(5)
+        port = pod.getsockname()[1]
+        other.bind(("127.0.0.2", port))
+        stop = threading.Event()
+
+        def answer() -> None:
+            while not stop.is_set():
+                with contextlib.suppress(TimeoutError):
+                    request, client = pod.recvfrom(2048)
+                    (pod if source == "127.0.0.1" else other).sendto(request + b"pod", client)
+
+        thread = threading.Thread(target=answer)
+        pod.settimeout(0.05)
+        thread.start()
+        try:
+            assert reach("127.0.0.1", port, 0.3)["udp"] == who
+        finally:
+            stop.set()
+            thread.join()
 
 
 def seen(

@@ -44,7 +44,7 @@ def test_prerequisite_demanded_fails(suite: pytest.Pytester, monkeypatch: pytest
 
 
 def test_judge_of_nftables_is_demanded_with_the_kernel(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who demands the kernel demands nft too, so that no comparison with it fades on the machine that proves the rest."""
+    """Who demands the kernel demands nft too, so that no comparison with it fades where the rest is proved."""
     suite.makepyfile(NEEDS_KERNEL.replace("kernel", "nft"))
     suite.runpytest_subprocess().assert_outcomes(skipped=1)
     monkeypatch.setenv("PERSISTIP_REQUIRE", "kernel")
