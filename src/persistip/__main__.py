@@ -5,7 +5,7 @@ Nothing is made before the command begins, so an interrupt until then needs no m
 a shell expects. Loading what the command needs takes so long that a person may well have thought better of it.
 """
 
-import _signal  # the `signal` of the standard library itself takes milliseconds to load
+import _signal  # type: ignore[import-not-found]  # the `signal` of the standard library itself takes milliseconds to load
 import os
 import sys
 
