@@ -154,9 +154,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def control_plane() -> "Iterator[ControlPlane]":
-    """Return the session's real API server, with every CRD in it; what uses it is marked requires("apiserver")."""
+    """Return the session's real API server with all that is installed; what uses it is marked requires("apiserver")."""
     from controlplane import ControlPlane  # noqa: PLC0415
 
     with ControlPlane() as plane:
-        plane.install_upstream()
+        plane.install_persistip()
         yield plane

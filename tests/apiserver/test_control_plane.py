@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
-from controlplane import ControlPlane, permission, until
+from audit import permission
+from controlplane import ControlPlane
+from programs import until
 
 pytestmark = pytest.mark.requires("apiserver")
 

@@ -14,29 +14,26 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
+from audit import AuditLog
 from certificates import Authority, key_pem, new_key, public_pem
 from kubernetes_binaries import MissingError, find_crds, find_programs
+from programs import LOOPBACK, READY_SECONDS, Program, free_port, until
 
-LOOPBACK = "127.0.0.1"
+from persistip.manifests import Parameters, render
+
 SERVICE_RANGE = "10.96.0.0/16"
 AUDIENCE = "https://kubernetes.default.svc"
-READY_SECONDS = 60.0
-
-# The kernel ends a child with the thread that made it; without this, a killed pytest would leave a cluster behind.
-_TIED = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
 
 # Everything once, when it is answered; a watch also when it begins, since it is answered only when it ends.
 _AUDIT_POLICY = {
@@ -54,6 +51,7 @@ class Answer:
 
     status: int
     body: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_success(self) -> bool:
@@ -68,75 +66,6 @@ class Answer:
 
 class RefusedError(AssertionError):
     """The API server refused what a test takes for granted."""
-
-
-def free_port() -> int:
-    """Return a port on which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def until(holds: Callable[[], Any], what: str, seconds: float = READY_SECONDS) -> Any:
-    """Wait until *holds* returns something true, and return that; fail naming *what* else."""
-    deadline = time.monotonic() + seconds
-    while True:
-        if found := holds():
-            return found
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:g} s for {what}")
-        time.sleep(0.02)
-
-
-@dataclass
-class Program:
-    """
-    One program of the cluster, which can be stopped, killed and started again.
-
-    It ends with the thread that started it: start it in one that lasts as long as it shall.
-    """
-
-    name: str
-    command: Sequence[str]
-    folder: Path
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def log(self) -> Path:
-        """Return where it writes to."""
-        return self.folder / f"{self.name}.log"
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it has been started and has not ended."""
-        return self.process is not None and self.process.poll() is None
-
-    def start(self) -> None:
-        """Start it; what it says is added to its log."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _TIED, *self.command],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
-            )  # fmt: skip
-
-    def end(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal, SIGKILL by default, and wait until it has ended."""
-        if self.process is None:
-            return
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        try:
-            self.process.wait(timeout=READY_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-    def last_words(self, lines: int = 12) -> str:
-        """Return the end of its log."""
-        with contextlib.suppress(FileNotFoundError):
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-        return "(no log)"
 
 
 @dataclass
@@ -184,39 +113,6 @@ class APIServer:
                 return False
 
         until(serves, f"{self.name} to be ready")
-
-
-@dataclass
-class AuditLog:
-    """Requests of one stretch of time; grows until looked at."""
-
-    files: dict[Path, int] = field(default_factory=dict)
-
-    def events(self) -> Iterator[Mapping[str, Any]]:
-        """Yield every request since the beginning of the stretch."""
-        for file, start in self.files.items():
-            with file.open("rb") as log:
-                log.seek(start)
-                for line in log:
-                    if line.endswith(b"\n"):
-                        yield json.loads(line)
-
-    def by(self, user: str) -> list[Mapping[str, Any]]:
-        """Return the requests of one user; watches as they began."""
-        return [
-            event
-            for event in self.events()
-            if event["user"]["username"] == user and (event["verb"] == "watch") == (event["stage"] == "ResponseStarted")
-        ]
-
-
-def permission(event: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return what a request needed: verb, group and ``resource/subresource``; a path where there is no resource."""
-    what = event.get("objectRef")
-    if not what or "resource" not in what:
-        return event["verb"], "", event["requestURI"].partition("?")[0]
-    named = f"{what['resource']}/{what['subresource']}" if what.get("subresource") else what["resource"]
-    return event["verb"], what.get("apiGroup", ""), named
 
 
 class ControlPlane:
@@ -332,9 +228,9 @@ class ControlPlane:
         finally:
             connection.close()
         try:
-            return Answer(response.status, json.loads(raw))
+            return Answer(response.status, json.loads(raw), response.headers)
         except ValueError:
-            return Answer(response.status, raw.decode(errors="replace"))
+            return Answer(response.status, raw.decode(errors="replace"), response.headers)
 
     def must(self, method: str, path: str, body: Any = None, **how: Any) -> Any:
         """Ask as `request` does for something that a test takes for granted; return the body."""
@@ -381,6 +277,12 @@ class ControlPlane:
     def install_upstream(self) -> None:
         """Install the CRDs of Gateway API and of GKE's networks."""
         self.install(*find_crds())
+
+    def install_persistip(self, **parameters: Any) -> None:
+        """Install what `persistip manifests` prints, after the CRDs that it stands on."""
+        self.install_upstream()
+        self.kubectl("apply", "--filename=-", stdin=render(Parameters(**parameters)))
+        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
 
     # ------------------------------------------------------------ identities
     def write_kubeconfig(self, name: str, token: str, *, server: APIServer | None = None) -> Path:
@@ -532,10 +434,10 @@ class ControlPlane:
 
 
 def main() -> int:
-    """Start a control plane with all CRDs, leave it up for a person at the terminal, and print its KUBECONFIG."""
+    """Start a control plane with all that is installed, leave it up for a person, and print its KUBECONFIG."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with contextlib.suppress(KeyboardInterrupt), ControlPlane() as plane:
-        plane.install_upstream()
+        plane.install_persistip()
         print(f"export KUBECONFIG={plane.kubeconfig} PATH={plane.programs}:$PATH", flush=True)
         if sys.stdin.isatty():
             print("here is a shell with that setting; the control plane ends with it", flush=True)

@@ -52,6 +52,7 @@ def test_address_is_normalised_to_a_network(type_: str, value: str, prefix: str)
         ("IPAddress", "2001:db8::9/64", "write 2001:db8::/64 for the network or 2001:db8::9/128"),
         ("IPAddress", "203.0.113.300", "is not an IPv4 or IPv6 address"),
         ("IPAddress", "203.0.113.9/33", "is not an IPv4 or IPv6 address"),
+        ("IPAddress", "203.0.113.9/032", "is not an IPv4 or IPv6 address"),
         ("IPAddress", "fe80::1%eth0", "is not an IPv4 or IPv6 address"),
         ("IPAddress", "2001:db8::9%1", "is not an IPv4 or IPv6 address"),
         (CIDR, "203.0.113.0/255.255.255.0", "is not an IPv4 or IPv6 address"),

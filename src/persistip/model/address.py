@@ -21,9 +21,9 @@ IP_ADDRESS = "IPAddress"
 NAMED_ADDRESS = "NamedAddress"
 CIDR_TYPES = frozenset({"gke.networking.io/cidr", "networking.gke.io/cidr"})
 
-# The standard library also reads netmasks ("/255.0.0.0") and zones ("%eth0"), which no API here has. Two prefixes that
-# differ in their zone alone would be two to a dict and one to the kernel.
-_WRITTEN = re.compile(r"[0-9a-fA-F:.]+(/[0-9]{1,3})?")
+# The standard library also reads netmasks ("/255.0.0.0"), lengths such as "/08" and zones ("%eth0"), which no API here
+# has. Two prefixes that differ in their zone alone would be two to a dict and one to the kernel.
+_WRITTEN = re.compile(r"[0-9a-fA-F:.]+(/(0|[1-9][0-9]{0,2}))?")
 
 
 @attrs.frozen

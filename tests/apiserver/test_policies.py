@@ -1,0 +1,261 @@
+"""
+Do the shipped rights and policies hold against those who try?
+
+The attackers have what an attacker could have: the token of an agent on another node, the ServiceAccount's token from
+elsewhere, a namespace's administrator, and a user with every right on attachments given by mistake.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from controlplane import Answer, ControlPlane
+from programs import until
+from written import ATTACHMENTS, manifest
+
+pytestmark = pytest.mark.requires("apiserver")
+
+SYSTEM = "persistip-system"
+AGENT, CONTROLLER = "persistip-agent", "persistip-controller"
+NAME = "r-policies"
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+GATEWAYS = "/apis/gateway.networking.k8s.io/v1/namespaces/infra/gateways"
+
+
+class Cluster:
+    """The API server with an attachment held on node-a that node-b lets go of, and the tokens of all concerned."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.plane = plane
+        self.agent = {node: plane.token_on_node(SYSTEM, AGENT, node) for node in ("node-a", "node-b", "node-c")}
+        self.unbound = plane.token(SYSTEM, AGENT)
+        self.controller = plane.token(SYSTEM, CONTROLLER)
+
+    def report(self, token: str, node: str, *, query: str = "", spec: Any = None, **entry: Any) -> Answer:
+        """Apply an entry of ``status.nodes`` as an agent does."""
+        body: dict[str, Any] = {
+            "apiVersion": "persistip.dev/v1alpha1",
+            "kind": "AddressAttachment",
+            "metadata": {"name": NAME},
+            "status": {"nodes": [{"nodeName": node, "epoch": 5, "state": "Programmed"} | entry]},
+        }
+        if spec is not None:
+            body["spec"] = spec
+            body["metadata"] |= {"labels": {"stolen": "yes"}, "finalizers": ["stolen.example/yes"]}
+        path = f"{ATTACHMENTS}/{NAME}/status?fieldManager={query or f'{AGENT}-{node}'}"
+        return self.plane.request("PATCH", path, body, token=token, content_type=APPLY)
+
+    def stored(self) -> Any:
+        """Return the attachment as it stands."""
+        return self.plane.must("GET", f"{ATTACHMENTS}/{NAME}")
+
+
+@pytest.fixture(scope="module")
+def ready(control_plane: ControlPlane) -> Cluster:
+    """Return the cluster once its policies are in force, which takes the API server a moment after they are made."""
+    cluster = Cluster(control_plane)
+    body = manifest() | {"metadata": {"name": "r-probe"}}
+    probe = f"{ATTACHMENTS}?dryRun=All"
+    stranger = _user(control_plane, "probing", ["create"])
+    until(lambda: "controller alone" in control_plane.request("POST", probe, body, token=stranger).message, "policies")
+    return cluster
+
+
+@pytest.fixture
+def cluster(ready: Cluster) -> Iterator[Cluster]:
+    """Return the cluster with its attachment in it."""
+    body = manifest() | {"metadata": {"name": NAME}}
+    ready.plane.must("POST", ATTACHMENTS, body, token=ready.controller)
+    yield ready
+    ready.plane.must("DELETE", f"{ATTACHMENTS}/{NAME}", token=ready.controller)
+
+
+def _user(plane: ControlPlane, name: str, verbs: list[str]) -> str:
+    """Return the token of a ServiceAccount that has *verbs* on attachments and their status."""
+    rules = [{"apiGroups": ["persistip.dev"], "resources": ["addressattachments", "addressattachments/status"]}]
+    rules[0]["verbs"] = verbs
+    plane.must("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": name}})
+    rbac = "/apis/rbac.authorization.k8s.io/v1"
+    plane.must("POST", f"{rbac}/clusterroles", {"metadata": {"name": name}, "rules": rules})
+    binding = {
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": "default"}],
+    }
+    plane.must("POST", f"{rbac}/clusterrolebindings", binding)
+    return plane.token("default", name)
+
+
+# ---------------------------------------------------------------- agents
+@pytest.mark.parametrize("node", ["node-a", "node-b"])
+def test_agent_reports_for_its_own_node(cluster: Cluster, node: str) -> None:
+    """The agents of the holder and of a node that lets go write their own entries, side by side."""
+    assert cluster.report(cluster.agent["node-a"], "node-a").status == 200
+    assert cluster.report(cluster.agent["node-b"], "node-b", state="Idle").status == 200
+    mine = cluster.report(cluster.agent[node], node, message="again")
+    assert mine.status == 200
+    assert {each["nodeName"] for each in cluster.stored()["status"]["nodes"]} == {"node-a", "node-b"}
+
+
+def test_agent_reports_for_another_node_is_refused(cluster: Cluster) -> None:
+    """An agent can neither write nor take away another node's entry, under any manager's name or by force."""
+    assert cluster.report(cluster.agent["node-a"], "node-a").status == 200
+    before = cluster.stored()["status"]
+    for query in ("persistip-agent-node-a", "persistip-agent-node-a&force=true", "other&force=true"):
+        answer = cluster.report(cluster.agent["node-b"], "node-a", query=query, state="Failed")
+        assert (answer.status, "the agent of node node-b reports for that node only" in answer.message) == (403, True)
+    wipe = {"status": {"nodes": []}}
+    path = f"{ATTACHMENTS}/{NAME}/status"
+    assert cluster.plane.request("PATCH", path, wipe, token=cluster.agent["node-b"], content_type=MERGE).status == 403
+    assert cluster.stored()["status"] == before
+
+
+def test_agent_without_a_part_is_refused(cluster: Cluster) -> None:
+    """The agent of a node that neither holds nor releases has nothing to say."""
+    answer = cluster.report(cluster.agent["node-c"], "node-c")
+    assert (answer.status, "node node-c neither holds nor releases" in answer.message) == (403, True)
+
+
+def test_agent_confirms_undecided_epoch_is_refused(cluster: Cluster) -> None:
+    """Nothing can be confirmed before it has been decided, nor released."""
+    for entry in ({"epoch": 6}, {"released": 6}):
+        answer = cluster.report(cluster.agent["node-a"], "node-a", **entry)
+        assert (answer.status, "an epoch that has not been decided" in answer.message) == (422, True)
+
+
+def test_token_from_elsewhere_is_refused(cluster: Cluster) -> None:
+    """The agents' ServiceAccount without a Pod on a node names no node, and writes nothing."""
+    answer = cluster.report(cluster.unbound, "node-a")
+    assert (answer.status, "the token names no node" in answer.message) == (403, True)
+
+
+def test_agent_sends_spec_with_status_changes_nothing(cluster: Cluster) -> None:
+    """Spec, labels and finalizers that come along with a report are dropped."""
+    before = cluster.stored()
+    thief = manifest(nodeName="node-b", nodeUID="uid-node-b", epoch=6)["spec"]
+    cluster.report(cluster.agent["node-b"], "node-b", spec=thief)
+    after = cluster.stored()
+    assert after["spec"] == before["spec"]
+    assert [after["metadata"].get(each) for each in ("labels", "finalizers")] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PATCH", f"{ATTACHMENTS}/{NAME}", {"spec": {"nodeName": "node-b"}}),
+        ("PATCH", f"{ATTACHMENTS}/{NAME}", {"metadata": {"labels": {"mine": ""}}}),
+        ("PATCH", f"{ATTACHMENTS}/{NAME}", {"metadata": {"finalizers": None}}),
+        ("DELETE", f"{ATTACHMENTS}/{NAME}", None),
+        ("POST", ATTACHMENTS, manifest()),
+        ("PATCH", "/apis/networking.gke.io/v1/namespaces/tenant/gkeiproutes/nat-0/status", {"status": {"pods": ["x"]}}),
+        ("GET", "/apis/networking.gke.io/v1/gkeiproutes", None),
+        ("GET", "/api/v1/pods", None),
+        ("GET", "/api/v1/secrets", None),
+        ("GET", "/api/v1/nodes", None),
+        ("POST", "/api/v1/namespaces/tenant/events", {"metadata": {"name": "x"}}),
+    ],
+)
+def test_agent_reaches_nothing_else(cluster: Cluster, method: str, path: str, body: Any) -> None:
+    """An agent's rights end at reading attachments and writing its report."""
+    answer = cluster.plane.request(method, path, body, token=cluster.agent["node-b"], content_type=(
+        MERGE if method == "PATCH" else "application/json"
+    ))  # fmt: skip
+    assert answer.status == 403
+
+
+# ---------------------------------------------------------------- tenants and their administrators
+def test_namespace_administrator_claims_and_reaches_no_attachment() -> None:
+    """Who has Kubernetes' own `admin` role in a namespace writes routes there, and cannot even read attachments."""
+    with ControlPlane() as plane:
+        plane.install_persistip()
+        # The aggregated roles are put together by the controller manager.
+        plane.start_workloads()
+        _try_as_administrator(plane)
+
+
+def _try_as_administrator(plane: ControlPlane) -> None:
+    plane.must("POST", "/api/v1/namespaces", {"metadata": {"name": "tenant-admin"}})
+    plane.must("POST", "/api/v1/namespaces/tenant-admin/serviceaccounts", {"metadata": {"name": "boss"}})
+    binding = {
+        "metadata": {"name": "boss"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": "boss", "namespace": "tenant-admin"}],
+    }
+    plane.must("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/tenant-admin/rolebindings", binding)
+    boss = plane.token("tenant-admin", "boss")
+    mine = "/apis/networking.gke.io/v1/namespaces/tenant-admin/gkeiproutes"
+    until(lambda: plane.request("GET", mine, token=boss).status == 200, "the aggregated role")
+    spec = {
+        "parentRefs": [{"name": "p"}],
+        "addresses": [{"value": "203.0.113.9"}],
+        "podSelector": {"matchLabels": {"a": "b"}},
+    }
+    route = {"metadata": {"name": "mine"}, "spec": spec}
+    assert plane.request("POST", f"{mine}?dryRun=All", route | _kind("GKEIPRoute"), token=boss).status == 201
+    assert plane.request("PUT", f"{mine}/mine/status", route | _kind("GKEIPRoute"), token=boss).status == 403
+    elsewhere = mine.replace("tenant-admin", "infra")
+    assert plane.request("GET", elsewhere, token=boss).status == 403
+    plane.must("POST", ATTACHMENTS, manifest())
+    for method, path in (("GET", ATTACHMENTS), ("GET", f"{ATTACHMENTS}/r-rules"), ("DELETE", f"{ATTACHMENTS}/r-rules")):
+        assert plane.request(method, path, token=boss).status == 403
+
+
+def _kind(kind: str) -> dict[str, str]:
+    return {"apiVersion": "networking.gke.io/v1", "kind": kind}
+
+
+def test_rights_given_by_mistake_decide_nothing(cluster: Cluster) -> None:
+    """Somebody with every right on attachments can still not write, report or delete one, and is told what to do."""
+    plane = cluster.plane
+    lucky = _user(plane, "lucky", ["*"])
+    mine = manifest(epoch=6, nodeName="node-c", nodeUID="uid-node-c") | {"metadata": {"name": NAME}}
+    mine["metadata"]["resourceVersion"] = cluster.stored()["metadata"]["resourceVersion"]
+    for method, path, body in (
+        ("PUT", f"{ATTACHMENTS}/{NAME}", mine),
+        ("DELETE", f"{ATTACHMENTS}/{NAME}", None),
+        ("POST", ATTACHMENTS, manifest() | {"metadata": {"name": "r-planted"}}),
+        ("DELETE", ATTACHMENTS, None),
+    ):
+        answer = plane.request(method, path, body, token=lucky)
+        assert (answer.status, "use `persistip move`" in answer.message) == (403, True), f"{method}: {answer.message}"
+    told = cluster.report(lucky, "node-a")
+    assert (told.status, "only the controller and the agents" in told.message) == (403, True)
+
+
+# ---------------------------------------------------------------- Gateways
+def test_class_of_gateway_in_use_is_fixed(ready: Cluster) -> None:
+    """The class of a Gateway with routes of ours cannot change; without them it can, and other fields always can."""
+    plane = ready.plane
+    plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": "infra"}})
+    standard, fast = "gke-persistent-regional-external-managed", "gke-persistent-fast-regional-external-managed"
+    listener = {"name": "any", "port": 1, "protocol": "none"}
+    spec = {"gatewayClassName": standard, "listeners": [listener]}
+    plane.must("POST", GATEWAYS, {"metadata": {"name": "used"}, "spec": spec} | _gateway())
+    path = f"{GATEWAYS}/used"
+
+    def change(**fields: Any) -> Answer:
+        return plane.request("PATCH", path, {"spec": fields}, content_type=MERGE)
+
+    def attach(routes: int, kind: str) -> None:
+        status = {"name": "any", "attachedRoutes": routes, "conditions": [], "supportedKinds": [
+            {"group": "networking.gke.io" if kind == "GKEIPRoute" else "gateway.networking.k8s.io", "kind": kind}
+        ]}  # fmt: skip
+        plane.must("PATCH", f"{path}/status", {"status": {"listeners": [status]}}, content_type=MERGE)
+
+    try:
+        assert change(gatewayClassName=fast).status == 200
+        attach(1, "GKEIPRoute")
+        refused = change(gatewayClassName=standard)
+        assert (refused.status, "while GKEIPRoutes are attached" in refused.message) == (403, True)
+        assert change(listeners=[listener | {"name": "other"}, listener | {"port": 2}]).status == 200
+        attach(1, "HTTPRoute")
+        assert change(gatewayClassName=standard).status == 200, "others' Gateways are not ours to guard"
+        attach(0, "GKEIPRoute")
+        assert change(gatewayClassName=fast).status == 200
+    finally:
+        plane.must("DELETE", path)
+
+
+def _gateway() -> dict[str, str]:
+    return {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway"}
