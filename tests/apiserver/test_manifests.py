@@ -14,38 +14,31 @@ def test_manifests_applied_again_change_nothing(control_plane: ControlPlane) -> 
     assert control_plane.kubectl("diff", "--filename=-", stdin=printed) == ""
 
 
-def test_manifests_make_pods_with_least_privilege() -> None:
+def test_manifests_make_pods_with_least_privilege(working_plane: ControlPlane) -> None:
     """Two controllers and an agent on each node are admitted, also a tainted one; none has more than it should."""
-    with ControlPlane() as plane:
-        plane.start_workloads()
-        plane.add_node("node-a")
-        plane.add_node("node-b")
-        taint = {"spec": {"taints": [{"key": "dedicated", "value": "yes", "effect": "NoSchedule"}]}}
-        plane.must("PATCH", "/api/v1/nodes/node-b", taint, content_type="application/merge-patch+json")
-        plane.install_persistip(namespace="addresses", image="registry.example/persistip:1")
 
-        def pods() -> list[dict]:
-            found = plane.must("GET", "/api/v1/namespaces/addresses/pods")["items"]
-            return found if len(found) == 4 and all("nodeName" in each["spec"] for each in found) else []
+    def pods() -> list[dict]:
+        found = working_plane.must("GET", "/api/v1/namespaces/addresses/pods")["items"]
+        return found if len(found) == 4 and all("nodeName" in each["spec"] for each in found) else []
 
-        made = until(pods, "two controllers and two agents to have nodes")
-        parts = {part: [] for part in ("controller", "agent")}
-        for each in made:
-            parts[each["metadata"]["labels"]["app.kubernetes.io/component"]].append(each["spec"])
-        assert sorted(spec["nodeName"] for spec in parts["agent"]) == ["node-a", "node-b"]
-        for spec in (*parts["controller"], *parts["agent"]):
-            (container,) = spec["containers"]
-            security = container["securityContext"]
-            assert container["image"] == "registry.example/persistip:1"
-            assert security["readOnlyRootFilesystem"]
-            assert not security["allowPrivilegeEscalation"]
-            assert security["capabilities"]["drop"] == ["ALL"]
-            assert not spec.get("hostPID")
-        for spec in parts["controller"]:
-            assert spec["securityContext"]["runAsNonRoot"]
-            assert "add" not in spec["containers"][0]["securityContext"]["capabilities"]
-        budget = plane.must("GET", "/apis/policy/v1/namespaces/addresses/poddisruptionbudgets/persistip-controller")
-        assert budget["spec"]["maxUnavailable"] == 1
+    made = until(pods, "two controllers and two agents to have nodes")
+    parts = {part: [] for part in ("controller", "agent")}
+    for each in made:
+        parts[each["metadata"]["labels"]["app.kubernetes.io/component"]].append(each["spec"])
+    assert sorted(spec["nodeName"] for spec in parts["agent"]) == ["node-a", "node-b"]
+    for spec in (*parts["controller"], *parts["agent"]):
+        (container,) = spec["containers"]
+        security = container["securityContext"]
+        assert container["image"] == "registry.example/persistip:1"
+        assert security["readOnlyRootFilesystem"]
+        assert not security["allowPrivilegeEscalation"]
+        assert security["capabilities"]["drop"] == ["ALL"]
+        assert not spec.get("hostPID")
+    for spec in parts["controller"]:
+        assert spec["securityContext"]["runAsNonRoot"]
+        assert "add" not in spec["containers"][0]["securityContext"]["capabilities"]
+    budget = "/apis/policy/v1/namespaces/addresses/poddisruptionbudgets/persistip-controller"
+    assert working_plane.must("GET", budget)["spec"]["maxUnavailable"] == 1
 
 
 @pytest.mark.parametrize("account", ["persistip-controller", "persistip-agent"])

@@ -165,16 +165,9 @@ def test_agent_reaches_nothing_else(cluster: Cluster, method: str, path: str, bo
 
 
 # ---------------------------------------------------------------- tenants and their administrators
-def test_namespace_administrator_claims_and_reaches_no_attachment() -> None:
+def test_namespace_administrator_claims_and_reaches_no_attachment(working_plane: ControlPlane) -> None:
     """Who has Kubernetes' own `admin` role in a namespace writes routes there, and cannot even read attachments."""
-    with ControlPlane() as plane:
-        plane.install_persistip()
-        # The aggregated roles are put together by the controller manager.
-        plane.start_workloads()
-        _try_as_administrator(plane)
-
-
-def _try_as_administrator(plane: ControlPlane) -> None:
+    plane = working_plane
     plane.must("POST", "/api/v1/namespaces", {"metadata": {"name": "tenant-admin"}})
     plane.must("POST", "/api/v1/namespaces/tenant-admin/serviceaccounts", {"metadata": {"name": "boss"}})
     binding = {
@@ -185,7 +178,7 @@ def _try_as_administrator(plane: ControlPlane) -> None:
     plane.must("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/tenant-admin/rolebindings", binding)
     boss = plane.token("tenant-admin", "boss")
     mine = "/apis/networking.gke.io/v1/namespaces/tenant-admin/gkeiproutes"
-    until(lambda: plane.request("GET", mine, token=boss).status == 200, "the aggregated role")
+    until(lambda: plane.request("GET", mine, token=boss).status == 200, "the role to be put together")
     spec = {
         "parentRefs": [{"name": "p"}],
         "addresses": [{"value": "203.0.113.9"}],

@@ -1,0 +1,19 @@
+"""Control planes that several tests share."""
+
+from collections.abc import Iterator
+
+import pytest
+from controlplane import ControlPlane
+
+
+@pytest.fixture(scope="session")
+def working_plane() -> Iterator[ControlPlane]:
+    """Return a control plane with controllers, a scheduler, persistip and two Nodes, one of them tainted."""
+    with ControlPlane() as plane:
+        plane.start_workloads()
+        plane.add_node("node-a")
+        plane.add_node("node-b")
+        taint = {"spec": {"taints": [{"key": "dedicated", "value": "yes", "effect": "NoSchedule"}]}}
+        plane.must("PATCH", "/api/v1/nodes/node-b", taint, content_type="application/merge-patch+json")
+        plane.install_persistip(namespace="addresses", image="registry.example/persistip:1")
+        yield plane
