@@ -40,6 +40,14 @@ LIMITS = (
     ("persistip.decide.fields", "MAX_PARENTS"),
     ("persistip.decide.acceptance", "MAX_NODES"),
 )
+MARKS = (
+    ("persistip.model.attachment", "RELEASE_FINALIZER"),
+    ("persistip.model.keys", "NODE_LABELS"),
+    ("persistip.model.gateway", "IN_USE_FINALIZER"),
+    ("persistip.decide.suspects", "NAME"),
+    ("persistip.backends.linux.snapshot", "PROTOCOL"),
+    ("persistip.backends.linux.ruleset", "TABLE_NAME"),
+)
 PROCESSES = ("controller", "agent")
 
 # What the pages say beside their tables.
@@ -54,6 +62,9 @@ ABOUT_EVENTS = (
 ABOUT_PARAMETERS = """\
 `spec.parametersRef` may name a ConfigMap. A key that is unknown, or a value that cannot be read, makes the class
 `Accepted` False/`InvalidParameters`, and nothing in the ConfigMap is used."""
+ABOUT_MARKS = """\
+A process that starts without memory knows by these what is its own, in the cluster and in the kernel. It changes and
+removes nothing else. What carries a mark in a node's kernel and is in no attachment is removed."""
 ABOUT_VERBS = f"""\
 `persistip VERB --help` says the same. Of every verb: a command line that cannot be understood ends with status 2,
 Ctrl-C with {EXIT_INTERRUPTED}, and a reader that closes the pipe early with {EXIT_PIPE}."""
@@ -160,6 +171,25 @@ def limits() -> str:
     return page("Limits", table(("what", "at most", "beyond"), rows))
 
 
+def marks() -> str:
+    """Return the page of the names by which what is ours is known."""
+    rows = [
+        (
+            code(getattr(import_module(path), name)),
+            re.sub(r":\s`[^`]+`$", "", docstring_of(path, name)),
+            command_of(path, name),
+        )
+        for path, name in MARKS
+    ]
+    return page("Marks: how what is ours is known", ABOUT_MARKS, table(("mark", "is", "shown by"), rows))
+
+
+def command_of(path: str, name: str) -> str:
+    """Return the command at the end of a mark's text, if it ends with one."""
+    found = re.search(r":\s(`[^`]+`)$", docstring_of(path, name))
+    return found[1] if found else ""
+
+
 def docstring_of(module: str, name: str) -> str:
     """Return the text that stands under an assignment."""
     loaded = griffe.load(module, search_paths=[str(ROOT / "src")])[name].docstring
@@ -185,9 +215,11 @@ def function_of(app: App) -> Callable[..., object]:
 
 
 def arguments(app: App, *, settings: bool) -> list[Argument]:
-    """Return what can be given to a command: its own options, or the settings that are in groups of their own."""
-    own = inspect.signature(function_of(app)).parameters
+    """Return the options of a command: its own, or the settings of a process, which the environment may say too."""
     shown = [each for each in app.assemble_argument_collection(parse_docstring=True) if each.show]
+    if not import_module(function_of(app).__module__).app.config:
+        return [] if settings else shown
+    own = inspect.signature(function_of(app)).parameters
     return [each for each in shown if (each.field_info.name in own and "." not in each.name) is not settings]
 
 
@@ -324,6 +356,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "conditions.md": conditions,
     "errors.md": error_page,
     "limits.md": limits,
+    "marks.md": marks,
     "settings.md": settings,
 }
 
@@ -359,6 +392,12 @@ def test_error_tree_is_drawn_as_it_is() -> None:
         above[depth] = name[0]
         drawn[name[0]] = above[depth - 1]
     assert drawn == {each.__name__: each.__base__.__name__ for each in error_classes() if each.__base__}
+
+
+def test_only_processes_read_the_environment() -> None:
+    """The page of settings speaks of the two processes, and of no other command."""
+    told = {name for name, app, _ in commands() if arguments(app, settings=True)}
+    assert told == {f"persistip run {name}" for name in PROCESSES}
 
 
 @pytest.mark.parametrize("process", PROCESSES)

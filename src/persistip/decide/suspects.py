@@ -18,6 +18,7 @@ from persistip.model.keys import Kind, ObjectKey
 from persistip.model.node import Node
 
 NAME = "persistip-suspects"
+"""ConfigMap in the system's namespace with the nodes that are recorded as dead: UID by name."""
 
 
 def suspects_key(namespace: str) -> ObjectKey:

@@ -18,6 +18,7 @@ from persistip.model.keys import DOMAIN, Kind, ObjectKey, ObjectMeta, node_label
 from persistip.model.route import DEFAULT_NETWORK
 
 RELEASE_FINALIZER = f"{DOMAIN}/release"
+"""Finalizer of every AddressAttachment, until each node concerned has let go. None ever stands on a user's route."""
 
 
 class How(StrEnum):

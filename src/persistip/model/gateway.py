@@ -17,7 +17,7 @@ from persistip.model.selector import LabelSelector
 
 DEFAULT_CONTROLLER = "persistip.dev/controller"
 IN_USE_FINALIZER = "gateway-exists-finalizer.gateway.networking.k8s.io"
-"""Gateway API's: a class on which it stands is not gone while Gateways are of it."""
+"""Gateway API's finalizer: a class on which it stands is not gone while Gateways are of it."""
 
 
 class Mode(StrEnum):

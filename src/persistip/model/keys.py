@@ -98,6 +98,10 @@ def attachment_key(route: ObjectKey) -> ObjectKey:
     return ObjectKey(Kind.ATTACHMENT, "", attachment_name(route.namespace, route.name))
 
 
+NODE_LABELS = f"node.{DOMAIN}"
+"""Prefix of the labels of an AddressAttachment, one for each node concerned; behind it a hash of the node's name."""
+
+
 def node_label(node_name: str) -> str:
     """Label that an attachment carries for a node concerned; the node's agent watches for its existence."""
-    return f"node.{DOMAIN}/{short_hash(node_name)}"
+    return f"{NODE_LABELS}/{short_hash(node_name)}"

@@ -48,6 +48,7 @@ from persistip.backends.linux.expressions import (
 from persistip.backends.linux.nft import FAMILY_BRIDGE, FAMILY_INET, Chain, Hook, SetSpec, TableSpec
 
 TABLE_NAME = "persistip"
+"""Our tables of nftables, families `inet` and `bridge`: `nft list table inet persistip`."""
 
 GUARD_PRIORITY = -310
 """Before connection tracking (-200) and before the raw tables of others (-300): a forged packet leaves no trace."""

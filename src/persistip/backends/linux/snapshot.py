@@ -41,7 +41,8 @@ from persistip.model.address import IPAddress, Prefix, is_single
 from persistip.model.entry import LinkRef
 
 PROTOCOL = 190
-"""Our number as the originator of routes and neighbour entries; listed by no other program we know of."""
+"""Protocol of our routes (in table `local`), next hops and proxy entries, which no other program we know of uses:
+`ip route show table local proto 190`."""
 
 PROTOCOL_KERNEL = 2
 """The kernel's own, of routes that follow from the addresses of links."""
