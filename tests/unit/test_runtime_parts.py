@@ -41,7 +41,7 @@ from persistip.model.actions import (
     ReportRoute,
 )
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, NodeReport, Reference
-from persistip.model.entry import ExemptEntry, GuardEntry, LinkRef, Pin, RouteEntry
+from persistip.model.entry import ExemptEntry, GuardEntry, LinkRef, Pin, ProxyEntry, RouteEntry
 from persistip.model.keys import Kind, ObjectKey, ObjectMeta
 from persistip.model.route import GKEIPRoute, RouteStatus
 from persistip.model.views import Policy
@@ -62,6 +62,7 @@ pytestmark = [pytest.mark.looptime]
 FAILED = Outcome(state=OutcomeState.FAILED, message="broken")
 ROUTE = ObjectKey(Kind.ROUTE, "shop", "web")
 PREFIX = ip_network("203.0.113.5/32")
+OTHER_PREFIX = ip_network("203.0.113.6/32")
 OLD, NEW = LinkRef("veth0", 7), LinkRef("veth1", 8)
 
 
@@ -298,9 +299,21 @@ async def test_kernel_gets_batches_of_one_kind() -> None:
 
 
 async def test_without_its_pin_no_entry_leads_to_a_link() -> None:
-    """A pin that could not be recorded keeps route and guard of its link out of the kernel, and the old ones in."""
+    """A pin that could not be recorded keeps all that is for its link out of the kernel, and the old entries in."""
     found = await states(Backend(MOVE[0]))
-    assert [state for _, state in found] == ["failed", "blocked", "done", "blocked", "blocked", "blocked", "blocked"]
+    assert [state for _, state in found] == ["failed", *["blocked"] * 6]
+
+
+async def test_address_whose_route_was_stopped_is_not_answered_for() -> None:
+    """What attracts or lets through an address waits for what leads to its Pod, and says what really failed."""
+    link = LinkRef("eth0", 9)
+    actions = (*MOVE[:4], PutEntry(ProxyEntry(prefix=PREFIX, link=link)), PutEntry(ExemptEntry(OTHER_PREFIX)))
+    results = await execute_node(Backend(MOVE[0]), actions, {})  # type: ignore[arg-type]
+    found = {result.action: result.outcome for result in results}
+    assert [str(found[action].state) for action in actions] == ["failed", *["blocked"] * 4, "done"]
+    assert {found[action].message for action in actions[1:5]} == {
+        f"not tried, since an action before it did not succeed: {FAILED.message}"
+    }
 
 
 async def test_old_entry_stays_while_its_replacement_does_not_stand() -> None:

@@ -6,7 +6,7 @@ In: a NodeView: every attachment that names the node, and one complete look at i
     duties  entries.py     changes  difference.py     then: announce what stands, confirm what was read back
 
 All owned entries are compared with the union over all attachments, never attachment by attachment: holding wins over
-releasing, and what is in no attachment goes. A plan is made of one look and takes one step; the next look confirms it.
+releasing, and what is in no attachment goes. A plan is made of one look; the next look confirms it.
 """
 
 from __future__ import annotations
@@ -70,13 +70,14 @@ def plan_node(view: NodeView) -> NodePlan:
 
     pinned = [duty for duty in duties if duty.pin is None or duty.pin in view.state.pins]
     unpinned = [duty for duty in duties if duty.pin is not None and duty.pin not in view.state.pins]
-    desired = frozenset[Entry]().union(*(duty.desired for duty in pinned))
-    # What waits for its pin, and what an unknown mode claims, stays as it is: one step at a time.
+    desired = frozenset[Entry]().union(*(duty.desired for duty in duties))
+    # Nothing is removed for a Pod whose pin is not on record yet, nor of what an unknown mode claims.
     kept = frozenset[Entry]().union(
         *(duty.kept for duty in duties),
         *(_standing(view, duty.attachment.spec.held_prefixes) for duty in unpinned),
         *(_standing(view, attachment.spec.claimed_prefixes) for attachment in strange),
     )
+    # Pins first: what may not be done without them is stopped when they fail, and traffic waits for no second look.
     actions = (
         *(RecordPin(duty.pin) for duty in unpinned if duty.pin is not None),
         *diff_entries(desired, kept, view.state),

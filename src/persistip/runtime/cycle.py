@@ -153,7 +153,7 @@ class NodeCycle:
     """
     The agent's pass, for its whole node.
 
-        be silent ──> observe ──> decide ──> act ──┐            announce ──> report
+        be silent ──> observe ──> decide ──> act ──┐            announce ──> report ──> log
         what is no       ▲                         │               ▲
         longer ours      └─── read back ◄──────────┘ ── all stands ┘
 
@@ -173,9 +173,19 @@ class NodeCycle:
     _announced: frozenset[Announcement] = attrs.field(factory=frozenset, init=False)
     _announcer_is_known: bool = attrs.field(default=True, init=False)
     _outcomes: Outcomes[str, Entry] = attrs.field(factory=Outcomes, init=False)
+    _unlogged: list[Result[DatapathAction]] = attrs.field(factory=list, init=False)
 
     async def run(self) -> Pass:
         """One pass; raises BackendError when the kernel cannot be looked at."""
+        try:
+            return await self._pass()
+        finally:
+            # Last: traffic may be waiting for the announcement, and nobody waits for the log.
+            results, self._unlogged = self._unlogged, []
+            for result in results:
+                log_outcome(result.action, result.outcome, node=self.node_name)
+
+    async def _pass(self) -> Pass:
         # By what the kernel was last: who may no longer speak is silent also when it cannot be looked at now.
         outcomes = await self._silence(plan_node(self._view(self.attachments())))
         plan, remaining = await self._settle()
@@ -196,16 +206,19 @@ class NodeCycle:
                 break
             for result in await execute_node(self.datapath, plan.actions, tried):
                 tried[result.action] = result.outcome
-                log_outcome(result.action, result.outcome, node=self.node_name)
+                self._unlogged.append(result)
                 if isinstance(result.action, PutEntry):
                     self._outcomes.record(self.node_name, result.action.entry, result.outcome)
             plan = await self._look()
         return plan, [_left(tried.get(action)) for action in plan.actions]
 
     async def _look(self) -> NodePlan:
-        """Observe and decide, both on the latest attachments: they may have changed since the look before."""
-        attachments = self.attachments()
-        self._state = await self.datapath.observe(node_scope(attachments, self.node_name))
+        """Observe and decide, both on the latest attachments: they may change while the kernel is looked at."""
+        for _ in range(self.rounds):
+            attachments = self.attachments()
+            self._state = await self.datapath.observe(node_scope(attachments, self.node_name))
+            if attachments == self.attachments():
+                break
         prefixes = {prefix for attachment in attachments for prefix in attachment.spec.claimed_prefixes}
         self._outcomes.keep(self.node_name, lambda entry: entry.prefix in prefixes)
         plan = plan_node(self._view(attachments))

@@ -5,7 +5,7 @@ In: a plan's actions in order, the backend that can do them.  Out: one Result fo
 The rule: one failure stops only what depends on it, and what was stopped says so.
 
     object    decision ──> status, which speaks of it ──> Events, which tell how the status changed
-    node       pins ──> entries on the pinned link ──> removals of what the entries replace
+    node       pins ──> entries on the pinned link ──> what goes with them ──> removals of what the entries replace
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from persistip.model.actions import (
     RecordPin,
     RemoveEntry,
 )
-from persistip.model.address import is_overlapping
+from persistip.model.address import Prefix, is_overlapping
 from persistip.model.entry import Entry, GuardEntry, RouteEntry
 from persistip.runtime.retry import outcome_of
 from persistip.strategies import Cluster, Datapath
@@ -84,11 +84,12 @@ async def execute_node(
                 batch.append(action)
             else:
                 results.append(Result(action, _stopped_by(cause)))
+                # With its cause: what depends on this in turn is told what really failed.
+                failed.append(Result(action, cause))
         outcomes = await _apply(datapath, batch) if batch else ()
-        results += [Result(action, outcome) for action, outcome in zip(batch, outcomes, strict=True)]
-        # The whole list anew: what was stopped stops what depends on it in turn.
-        failed = [Result(action, outcome) for action, outcome in tried.items() if not outcome.is_done]
-        failed += [result for result in results if not result.outcome.is_done]
+        done = [Result(action, outcome) for action, outcome in zip(batch, outcomes, strict=True)]
+        results += done
+        failed += [result for result in done if not result.outcome.is_done]
     return results
 
 
@@ -101,6 +102,9 @@ def _cause(action: DatapathAction, failed: Collection[Result[DatapathAction]]) -
             # Without its pin on record, a restarted agent could take the next owner of the link for this Pod.
             link = entry.link
             return _first(failed, lambda other: isinstance(other, RecordPin) and other.pin.link == link)
+        case PutEntry(entry=entry):
+            # An address answers, and is let through, only when its packets can get no further than to its Pod.
+            return _first(failed, lambda other: _leads(other, entry.prefix))
         case RemoveEntry(entry=entry):
             # Make before break: what carries the traffic stays while its replacement, of the same kind, does not stand.
             return _first(failed, lambda other: _replaces(other, entry))
@@ -113,6 +117,12 @@ def _cause(action: DatapathAction, failed: Collection[Result[DatapathAction]]) -
 
 def _first(failed: Iterable[Result[DatapathAction]], is_cause: Callable[[DatapathAction], bool]) -> Outcome | None:
     return next((result.outcome for result in failed if is_cause(result.action)), None)
+
+
+def _leads(action: DatapathAction, prefix: Prefix) -> bool:
+    if not isinstance(action, PutEntry) or not isinstance(action.entry, RouteEntry | GuardEntry):
+        return False
+    return action.entry.prefix == prefix
 
 
 def _replaces(action: DatapathAction, entry: Entry) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 import attrs
@@ -39,6 +40,9 @@ _IPV6_FORWARDING, _IPV6_ACCEPT_RA, _IPV6_PROXY_NDP, _IPV6_DISABLED = 0, 3, 22, 2
 """Places in the kernel's arrays of settings (linux/ip.h counts from one, linux/ipv6.h from zero)."""
 
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
+
+_KEPT = 1 << 12
+"""Links that the kernel describes in the same bytes are not parsed again; each takes a kilobyte or two."""
 
 _LINK_HEAD = struct.Struct("=BBHiII")
 _ADDRESS_HEAD = struct.Struct("=BBBBi")
@@ -77,6 +81,7 @@ def dump_links(netlink: NetlinkSocket) -> Iterator[Link]:
             yield parse_link(data)
 
 
+@lru_cache(maxsize=_KEPT)
 def parse_link(data: bytes) -> Link:
     """A Link from the body of a message."""
     _family, _pad, kind, index, flags, _change = _LINK_HEAD.unpack_from(data)

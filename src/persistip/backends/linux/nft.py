@@ -66,6 +66,7 @@ _SET_CONCAT = 128
 _POLICY_ACCEPT = 1
 
 _HEAD = struct.Struct("!BBH")
+_TABLES_KEPT = 16
 _ELEMENTS_PER_MESSAGE = 400
 """So that the list, of at most 120 bytes an element, stays below the 64 KiB that an attribute can hold."""
 
@@ -126,7 +127,7 @@ class Element:
     comment: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, cache_hash=True)
 class TableSpec:
     """A whole table without elements, as wanted or as found."""
 
@@ -270,12 +271,45 @@ def read_table(netlink: NetlinkSocket, name: str, family: int) -> TableSpec | No
             return None
         raise error_from_code(answer.code, answer.text, "read", f"nftables table {name}")
     flags = parse_attributes(answer[1], _HEAD.size).get(_TABLE_FLAGS, b"\0\0\0\0")
-    rules: dict[str, list[tuple[Expression, ...]]] = {}
-    for found in _dump(netlink, _GET_RULE, family, _RULE_TABLE, name):
-        rules.setdefault(read_text(found[_RULE_CHAIN]), []).append(parse_expressions(found.get(_RULE_EXPRESSIONS, b"")))
-    chains = (_parse_chain(found, rules) for found in _dump(netlink, _GET_CHAIN, family, _CHAIN_TABLE, name))
-    sets = (_parse_set(found) for found in _dump(netlink, _GET_SET, family, _SET_TABLE, name))
-    return TableSpec(name=name, family=family, sets=tuple(sets), chains=tuple(chains), flags=read_be32(flags))
+    rules = _dump(netlink, _GET_RULE, family, _RULE_TABLE, name)
+    chains = _dump(netlink, _GET_CHAIN, family, _CHAIN_TABLE, name)
+    sets = _dump(netlink, _GET_SET, family, _SET_TABLE, name)
+    return _parse_table(
+        name,
+        family,
+        read_be32(flags),
+        tuple(_pick(found, _RULE_PARTS) for found in rules),
+        tuple(_pick(found, _CHAIN_PARTS) for found in chains),
+        tuple(_pick(found, _SET_PARTS) for found in sets),
+    )
+
+
+_Parts = tuple[bytes | None, ...]
+_RULE_PARTS = (_RULE_CHAIN, _RULE_EXPRESSIONS)
+_CHAIN_PARTS = (_CHAIN_NAME, _CHAIN_HOOK, _CHAIN_TYPE, _CHAIN_POLICY)
+_SET_PARTS = (_SET_NAME, _SET_FLAGS, _SET_DESCRIPTION, _SET_KEY_TYPE, _SET_KEY_LENGTH)
+"""What of a rule, chain or set is told apart; handles and counts of users are not."""
+
+
+def _pick(found: dict[int, bytes], numbers: Iterable[int]) -> _Parts:
+    return tuple(map(found.get, numbers))
+
+
+@lru_cache(maxsize=_TABLES_KEPT)
+def _parse_table(
+    name: str, family: int, flags: int, rules: tuple[_Parts, ...], chains: tuple[_Parts, ...], sets: tuple[_Parts, ...]
+) -> TableSpec:
+    """The same bytes are the same table, which need not be worked out again: traffic may be waiting for it."""
+    by_chain: dict[str, list[tuple[Expression, ...]]] = {}
+    for chain, expressions in rules:
+        by_chain.setdefault(read_text(chain or b""), []).append(parse_expressions(expressions or b""))
+    return TableSpec(
+        name=name,
+        family=family,
+        sets=tuple(_parse_set(dict(zip(_SET_PARTS, parts, strict=True))) for parts in sets),
+        chains=tuple(_parse_chain(dict(zip(_CHAIN_PARTS, parts, strict=True)), by_chain) for parts in chains),
+        flags=flags,
+    )
 
 
 def _dump(
@@ -288,30 +322,30 @@ def _dump(
             yield found
 
 
-def _parse_chain(found: dict[int, bytes], rules: dict[str, list[tuple[Expression, ...]]]) -> Chain:
-    name = read_text(found[_CHAIN_NAME])
+def _parse_chain(found: dict[int, bytes | None], rules: dict[str, list[tuple[Expression, ...]]]) -> Chain:
+    name = read_text(found[_CHAIN_NAME] or b"")
     hook = None
-    if _CHAIN_HOOK in found:
-        place = parse_attributes(found[_CHAIN_HOOK])
+    if (where := found[_CHAIN_HOOK]) is not None:
+        place = parse_attributes(where)
         priority = struct.unpack("!i", place[_HOOK_PRIORITY])[0]
-        kind = read_text(found.get(_CHAIN_TYPE, b""))
-        policy = read_be32(found.get(_CHAIN_POLICY, b"\0\0\0\1"))
+        kind = read_text(found[_CHAIN_TYPE] or b"")
+        policy = read_be32(found[_CHAIN_POLICY] or b"\0\0\0\1")
         kind = kind if policy == _POLICY_ACCEPT else f"{kind} policy {policy}"
         hook = Hook(kind, read_be32(place[_HOOK_NUMBER]), priority)
     return Chain(name, hook, tuple(rules.get(name, ())))
 
 
-def _parse_set(found: dict[int, bytes]) -> SetSpec:
-    flags = read_be32(found.get(_SET_FLAGS, b"\0\0\0\0"))
-    description = parse_attributes(found.get(_SET_DESCRIPTION, b""))
+def _parse_set(found: dict[int, bytes | None]) -> SetSpec:
+    flags = read_be32(found[_SET_FLAGS] or b"\0\0\0\0")
+    description = parse_attributes(found[_SET_DESCRIPTION] or b"")
     fields = tuple(
         read_be32(parse_attributes(data)[_FIELD_LENGTH])
         for _number, data in parse_list(description.get(_DESCRIPTION_FIELDS, b""))
     )
     return SetSpec(
-        name=read_text(found[_SET_NAME]),
-        key_type=read_be32(found[_SET_KEY_TYPE]),
-        key_length=read_be32(found[_SET_KEY_LENGTH]),
+        name=read_text(found[_SET_NAME] or b""),
+        key_type=read_be32(found[_SET_KEY_TYPE] or b"\0\0\0\0"),
+        key_length=read_be32(found[_SET_KEY_LENGTH] or b"\0\0\0\0"),
         interval=bool(flags & SET_INTERVAL),
         fields=fields,
     )

@@ -20,6 +20,8 @@ which stand at 100, no longer see it. An ``accept`` there would not keep them aw
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from persistip.backends.linux.expressions import (
     ACCEPT,
     BASE_LINK,
@@ -259,6 +261,7 @@ BRIDGE_TABLE = TableSpec(
 """Our table for the ports of bridges; made only where a Pod is on one."""
 
 
+@lru_cache(maxsize=16)
 def is_whole(found: TableSpec | None, wanted: TableSpec) -> bool:
     """Whether the table found is the one wanted to the last rule: a flushed chain would go unnoticed otherwise."""
     if found is None or found.flags or frozenset(found.sets) != frozenset(wanted.sets):
