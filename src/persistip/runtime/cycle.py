@@ -214,10 +214,11 @@ class NodeCycle:
 
     async def _look(self) -> NodePlan:
         """Observe and decide, both on the latest attachments: they may change while the kernel is looked at."""
+        attachments = self.attachments()
         for _ in range(self.rounds):
-            attachments = self.attachments()
             self._state = await self.datapath.observe(node_scope(attachments, self.node_name))
-            if attachments == self.attachments():
+            before, attachments = attachments, self.attachments()
+            if before == attachments:
                 break
         prefixes = {prefix for attachment in attachments for prefix in attachment.spec.claimed_prefixes}
         self._outcomes.keep(self.node_name, lambda entry: entry.prefix in prefixes)

@@ -13,7 +13,7 @@ kernel does not is the pin file; everything else is found again by a process wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
 from itertools import groupby
 from pathlib import Path
@@ -42,13 +42,16 @@ from persistip.model.actions import (
     RemoveEntry,
 )
 from persistip.model.address import IPAddress, Prefix
-from persistip.model.entry import LinkRef, NodeScope, NodeState
+from persistip.model.entry import LinkRef, NodeScope, NodeState, PodLink
 
 _RESYNC_SECONDS = 30.0
 """Routes that vanish with their link and lost proxy entries make no notification of their own."""
 
 _SETTLE_SECONDS = 0.002
 """A change seldom comes alone; waiting this long makes one look of many."""
+
+_ANSWER_PAUSES_SECONDS = (0.0, 0.001, 0.002, 0.004)
+"""A Pod that is there answers at once, or with the kernel's next tick; of a later one the kernel's events tell."""
 
 _ACTIONS_PER_PORTION = 200
 """So that one nftables transaction fits the send buffer that a process without privileges gets."""
@@ -108,10 +111,10 @@ class LinuxDatapath:
 
     async def observe(self, scope: NodeScope) -> NodeState:
         """Everything ours, whole or not, what is in our way, and the links of the Pod IPs in *scope*."""
-        snapshot = self._snapshot = self._reader.read()
-        entries, stale, obstacles = describe(snapshot, self._obstructed)
-        pod_links = self._resolver.resolve(sorted(scope.pod_ips, key=str), snapshot, self._pins.pins)
         self._watched = scope.pod_ips
+        snapshot = self._snapshot = self._reader.read()
+        pod_links = await self._resolve(sorted(scope.pod_ips, key=str), snapshot)
+        entries, stale, obstacles = describe(snapshot, self._obstructed)
         self._obstructed = frozenset(obstacle.prefix for obstacle in obstacles)
         return NodeState(
             entries=entries,
@@ -122,6 +125,17 @@ class LinuxDatapath:
             obstacles=obstacles,
             own_ips=snapshot.own_ips,
         )
+
+    async def _resolve(self, pod_ips: Sequence[IPAddress], snapshot: Snapshot) -> Mapping[IPAddress, PodLink]:
+        """The Pods' links; those asked for the first time get a moment to answer, since traffic may wait for it."""
+        links = self._resolver.resolve(pod_ips, snapshot, self._pins.pins)
+        for pause in _ANSWER_PAUSES_SECONDS:
+            if not self._resolver.awaited:
+                break
+            await asyncio.sleep(pause)
+            self._reader.read_neighbours(snapshot)
+            links = self._resolver.resolve(pod_ips, snapshot, self._pins.pins, is_asking=False)
+        return links
 
     # ------------------------------------------------------------------------------------------------------ changes
 

@@ -275,12 +275,10 @@ def read_table(netlink: NetlinkSocket, name: str, family: int) -> TableSpec | No
     chains = _dump(netlink, _GET_CHAIN, family, _CHAIN_TABLE, name)
     sets = _dump(netlink, _GET_SET, family, _SET_TABLE, name)
     return _parse_table(
-        name,
-        family,
-        read_be32(flags),
-        tuple(_pick(found, _RULE_PARTS) for found in rules),
-        tuple(_pick(found, _CHAIN_PARTS) for found in chains),
-        tuple(_pick(found, _SET_PARTS) for found in sets),
+        (name, family, read_be32(flags)),
+        rules=tuple(_pick(found, _RULE_PARTS) for found in rules),
+        chains=tuple(_pick(found, _CHAIN_PARTS) for found in chains),
+        sets=tuple(_pick(found, _SET_PARTS) for found in sets),
     )
 
 
@@ -297,9 +295,10 @@ def _pick(found: dict[int, bytes], numbers: Iterable[int]) -> _Parts:
 
 @lru_cache(maxsize=_TABLES_KEPT)
 def _parse_table(
-    name: str, family: int, flags: int, rules: tuple[_Parts, ...], chains: tuple[_Parts, ...], sets: tuple[_Parts, ...]
+    head: tuple[str, int, int], *, rules: tuple[_Parts, ...], chains: tuple[_Parts, ...], sets: tuple[_Parts, ...]
 ) -> TableSpec:
     """The same bytes are the same table, which need not be worked out again: traffic may be waiting for it."""
+    name, family, flags = head
     by_chain: dict[str, list[tuple[Expression, ...]]] = {}
     for chain, expressions in rules:
         by_chain.setdefault(read_text(chain or b""), []).append(parse_expressions(expressions or b""))

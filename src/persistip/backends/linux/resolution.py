@@ -33,12 +33,15 @@ class Resolver:
     def __init__(self, netlink: NetlinkSocket) -> None:
         self._netlink = netlink
         self._believed: dict[tuple[int, IPAddress], Believed] = {}
+        self._silent: frozenset[tuple[int, IPAddress]] = frozenset()
+        self.awaited: frozenset[tuple[int, IPAddress]] = frozenset()
+        """Who was asked for the first time by the latest resolve that asked, and has not answered."""
 
     def resolve(
-        self, pod_ips: Iterable[IPAddress], snapshot: Snapshot, pins: Iterable[Pin]
+        self, pod_ips: Iterable[IPAddress], snapshot: Snapshot, pins: Iterable[Pin], *, is_asking: bool = True
     ) -> Mapping[IPAddress, PodLink]:
         """
-        The links of those of *pod_ips* that live on this node.
+        The links of those of *pod_ips* that live on this node; not *is_asking*: whoever is silent was just asked.
 
         What is recorded in a pin, or with a route of ours, counts as believed: it was, before it was recorded.
         """
@@ -46,7 +49,7 @@ class Resolver:
         pinned = {(pin.link.index, pin.hardware_address) for pin in pins}
         recorded = _recorded_ports(snapshot)
         found: dict[IPAddress, PodLink] = {}
-        questions: list[Message] = []
+        questions: dict[tuple[int, IPAddress], Message] = {}
         believed: dict[tuple[int, IPAddress], Believed] = {}
         for ip in pod_ips:
             route = find_route(self._netlink, ip)
@@ -61,7 +64,7 @@ class Resolver:
             neighbour = snapshot.neighbours.get((link.index, ip))
             belief = self._believe(neighbour, link, snapshot, pinned)
             if belief is None:
-                questions.append(_question(neighbour, ip, link.index))
+                questions[link.index, ip] = _question(neighbour, ip, link.index)
                 port, _address = self._believed.get((link.index, ip), (recorded.get(ip, 0), ""))
                 silent = port if snapshot.carrier(port) == link.index else link.index
                 found[ip] = PodLink(ip=ip, link=snapshot.link_ref(silent), hardware_address=None)
@@ -69,8 +72,13 @@ class Resolver:
                 believed[link.index, ip] = belief
                 found[ip] = PodLink(ip=ip, link=snapshot.link_ref(belief[0]), hardware_address=belief[1])
         self._believed = believed
-        # A refusal here is no failure: the link has just gone, and the next look will say so.
-        self._netlink.request(questions)
+        if is_asking:
+            # A refusal here is no failure: the link has just gone, and the next look will say so.
+            self._netlink.request(list(questions.values()))
+            self.awaited = frozenset(questions) - self._silent
+        else:
+            self.awaited &= questions.keys()
+        self._silent = frozenset(questions)
         return found
 
     def knows(self, link: int, ip: IPAddress) -> str | None:

@@ -178,7 +178,7 @@ class Reader:
             links=links,
             uplinks=uplinks,
             routes=self._read_routes(),
-            neighbours={(each.link, each.address): each for each in dump_neighbours(self._route)},
+            neighbours=self._read_neighbours(),
             proxies={(each.link, each.address): each for each in dump_neighbours(self._route, proxies=True)},
             rules=rules,
             port_rules=port_rules,
@@ -193,6 +193,14 @@ class Reader:
                 for version in VERSIONS
             },
         )
+
+    def read_neighbours(self, snapshot: Snapshot) -> None:
+        """Bring *snapshot* up to date in what tells where a Pod is that has answered since."""
+        snapshot.neighbours = self._read_neighbours()
+        snapshot.ports = self._read_ports(snapshot.links.values())
+
+    def _read_neighbours(self) -> dict[tuple[int, IPAddress], Neighbour]:
+        return {(each.link, each.address): each for each in dump_neighbours(self._route)}
 
     def _select_uplinks(self, links: Iterable[Link]) -> tuple[LinkRef, ...]:
         """The links named in the settings; without settings those of the default routes."""
