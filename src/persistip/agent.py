@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
+from operator import attrgetter
 
 import attrs
 
@@ -141,7 +143,7 @@ class Agent:
             elif key.kind is Kind.ATTACHMENT:
                 unread.add(key)
             logger.warning("cannot read an object", extra={"object": str(key), "error": why})
-        is_news = known != self._attachments or unread != self._unread
+        is_news = unread != self._unread or not _is_same(known, self._attachments)
         self._attachments, self._unread = known, unread
         if is_news:
             self._urge()
@@ -215,6 +217,23 @@ class Agent:
         while not (self._is_urgent or self._is_stopping) and (left := quiet_until - loop.time()) > 0:
             self._wake.clear()
             await _wait_for(self._wake, left)
+
+
+def _is_same(attachments: Mapping[ObjectKey, AddressAttachment], others: Mapping[ObjectKey, AddressAttachment]) -> bool:
+    """
+    Whether a decision on the one cannot differ from one on the other.
+
+    Our own word comes back by the watch: it must not cost a look at the kernel while traffic may wait for another.
+    """
+    return attachments.keys() == others.keys() and all(
+        each is others[key] or _essence(each) == _essence(others[key]) for key, each in attachments.items()
+    )
+
+
+def _essence(attachment: AddressAttachment) -> AddressAttachment:
+    """All that a decision can rest on: without version, instants of reports, and their order."""
+    reports = sorted((attrs.evolve(report, at=0.0) for report in attachment.nodes), key=attrgetter("node_name"))
+    return attrs.evolve(attachment, meta=attrs.evolve(attachment.meta, resource_version=""), nodes=tuple(reports))
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:
