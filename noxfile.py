@@ -126,7 +126,7 @@ def lab(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure how long a planned move is silent, and the rest of `benchmarks/`, beside the bare minimum."""
+    """Measure how long moves are silent, and the rest of `benchmarks/`, beside the bare minimum."""
     install_for_tests(session)
     for script in sorted(Path("benchmarks").glob("*.py")):
         session.run(*as_root(session), "python", str(script), *session.posargs, external=True)

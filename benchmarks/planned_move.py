@@ -58,8 +58,27 @@ class FloorNode:
         with fabric.inside(name):
             self.datapath = LinuxDatapath(place.state / name)
         self.pod_ip = next(ip for each in pod.ips if (ip := ip_address(each)).version == 4)
-        environment = {**os.environ, "POD_NAME": name, "PERSISTENT_ADDRESSES": ADDRESS, "PORT": str(PORT)}
-        fabric.spawn(pod.name, [sys.executable, "-S", "-I", echo.__file__], env=environment, stdout=subprocess.DEVNULL)
+        self._pod_name = pod.name
+        self.start()
+
+    def start(self) -> None:
+        """Start the Pod's program, which holds the address itself; returns when it serves."""
+        environment = {**os.environ, "POD_NAME": self.name, "PERSISTENT_ADDRESSES": ADDRESS, "PORT": str(PORT)}
+        command = [sys.executable, "-S", "-I", echo.__file__]
+        self._program = self._fabric.spawn(self._pod_name, command, env=environment, stdout=subprocess.PIPE)
+        if self._program.stdout is None or not self._program.stdout.readline():
+            raise RuntimeError(f"the program of {self._pod_name} ended before it was ready")
+
+    def kill(self) -> None:
+        """Kill the Pod's program with SIGKILL."""
+        self._program.kill()
+
+    def wait_for_its_end(self) -> None:
+        """Wait until the Pod's program is heard to have ended, as kubelet hears it."""
+        if self._program.stdout is not None:
+            self._program.stdout.read()
+            self._program.stdout.close()
+        self._program.wait()
 
     async def learn(self) -> None:
         """Find the Pod's link, as an agent would before it programs anything."""
@@ -115,12 +134,13 @@ async def measure_floor(moves: int) -> list[dict[str, float]]:
             await new.take()
             await old.leave()
             await asyncio.sleep(0.3)
-            results.append(_seen(probe.stop()))
+            results.append(seen(probe.stop()))
             old, new = new, old
         return results
 
 
-def _seen(result: dict[str, Any]) -> dict[str, float]:
+def seen(result: dict[str, Any]) -> dict[str, float]:
+    """Of both directions, since the mark: the longest silence, and what was lost."""
     flows = result["marks"]["move"]
     return {
         "blackout_ms": max(flows[name]["blackout_ms"] for name in ("ingress", "egress")),
@@ -128,7 +148,7 @@ def _seen(result: dict[str, Any]) -> dict[str, float]:
     }
 
 
-class _Silent:
+class Silent:
     """An observer that says nothing."""
 
     def stage(self, text: str) -> None:
@@ -147,17 +167,22 @@ class _Silent:
         """Never asked for."""
 
 
+def example() -> list[dict[str, Any]]:
+    """The lab's own manifests."""
+    examples = files("persistip.lab") / "examples"
+    paths = sorted(Path(str(each)) for each in examples.iterdir() if each.name.endswith(".yaml"))
+    return [manifest.body for manifest in read_files(paths).objects]
+
+
 async def measure_lab(moves: int) -> list[dict[str, float]]:
     """Blackouts of the lab's planned moves, IPv4."""
     place = sandbox.current()
     assert place is not None
-    examples = files("persistip.lab") / "examples"
-    manifests = read_files(sorted(Path(str(each)) for each in examples.iterdir() if each.name.endswith(".yaml")))
     options = LabOptions()
     async with LinuxSite(place) as site, Lab(site, options) as lab:
-        scene = Scene(lab, _Silent(), None)
-        for manifest in manifests.objects:
-            await lab.apply(manifest.body)
+        scene = Scene(lab, Silent(), None)
+        for body in example():
+            await lab.apply(body)
         if not await lab.settled(options.settle_seconds):
             raise RuntimeError("the lab does not come to rest")
         for _ in range(moves):

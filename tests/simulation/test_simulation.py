@@ -68,7 +68,7 @@ HINTS = {
     "node_out_of_sight_taken_for_gone": (30032, 30364, 40489),
     "oldest_pod_chosen": (65,),
     "only_releasing_consulted": (19, 12),
-    "own_write_taken_for_seen": (12, 19),
+    "own_write_taken_for_seen": (129, 155),
     "pending_skipped": (12, 6),
     "pins_never_forgotten": (3, 0),
     "pods_compared_by_name": (10, 6),

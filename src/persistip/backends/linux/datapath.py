@@ -163,6 +163,10 @@ class LinuxDatapath:
 
     def _concerns_us(self, neighbour: neighbours.Neighbour, number: int) -> bool:
         """Entries change their state all the time: only ours, and news about a Pod's hardware address, count."""
+        if neighbour.protocol == PROTOCOL and number == neighbours.DELETE_NEIGHBOUR and self._snapshot is not None:
+            # The kernel tells the end of an entry that we have deleted as if it had come of itself.
+            held = self._snapshot.proxies if neighbour.is_proxy else self._snapshot.neighbours
+            return (neighbour.link, neighbour.address) in held
         if neighbour.protocol == PROTOCOL or neighbour.is_proxy:
             return True
         if neighbour.address not in self._watched:

@@ -1,0 +1,193 @@
+"""
+How long is an address silent when its holder dies and another Pod stands by, beside the bare minimum?
+
+    floor          two Pods on two nodes; this script kills one, hears that it ended as kubelet would, and sends the
+                   netlink messages and the announcement for the other: no controller, no agent, no API
+    process-killed `persistip lab`: kill -9 of the holder's program; controller and agents are processes
+    pod-unready    the same, by a readiness probe that fails while the program still answers
+
+All are measured in one run by the same probe, one payload a millisecond in each direction; in the lab for IPv4 and IPv6
+at once. Read the ratio, and the milliseconds only beside the load that is printed: the whole cluster shares this
+machine. `--ahead` puts every process of the measurement before those of other sessions (root; the kernel's autogroups),
+for a machine that has other work to do.
+
+`nox -s bench`, or `python benchmarks/unplanned_move.py --moves 50`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from planned_move import ADDRESS, PORT, FloorNode, Silent, example, seen
+from rich.console import Console
+from rich.table import Table
+
+from persistip.lab import sandbox
+from persistip.lab.cluster import Lab
+from persistip.lab.events import has_standby, pod_unready, process_killed
+from persistip.lab.fabric import CLIENT, Fabric
+from persistip.lab.options import LabOptions
+from persistip.lab.outside import Outside
+from persistip.lab.processes import LinuxSite
+from persistip.lab.results import EventResult
+from persistip.lab.scene import MOST_BLACKOUT_MS, Scene
+
+_KILLS_A_LAB = 8
+"""Programs that end again and again are started ever later, so a fresh lab is sooner ready than an old one."""
+_STANDBY_SECONDS = 30.0
+
+
+async def measure_floor(moves: int) -> list[float]:
+    """Blackouts of bare take-overs from a Pod that was killed."""
+    with ExitStack() as stack:
+        fabric = stack.enter_context(Fabric())
+        nodes = [FloorNode(fabric, name) for name in ("node-a", "node-b")]
+        probe = stack.enter_context(Outside(fabric, CLIENT))
+        for node in nodes:
+            await node.learn()
+        old, new = nodes
+        await old.take()
+        results = []
+        for _ in range(moves):
+            started = probe.start(ADDRESS, PORT)
+            if not started["ok"]:
+                raise RuntimeError(f"the floor does not carry traffic: {started}")
+            await asyncio.sleep(0.1)
+            probe.mark("move")
+            old.kill()
+            old.wait_for_its_end()
+            await new.take()
+            await old.leave()
+            await asyncio.sleep(0.3)
+            results.append(seen(probe.stop())["blackout_ms"])
+            old.start()
+            old, new = new, old
+        return results
+
+
+async def measure_lab(kills: int, unready: int) -> list[EventResult]:
+    """What the client saw of one lab's unplanned moves."""
+    place = sandbox.current()
+    assert place is not None
+    options = LabOptions()
+    async with LinuxSite(place) as site, Lab(site, options) as lab:
+        scene = Scene(lab, Silent(), None)
+        for body in example():
+            await lab.apply(body)
+        if not await lab.settled(options.settle_seconds):
+            raise RuntimeError("the lab does not come to rest")
+
+        async def is_ready() -> bool:
+            return await scene.choose("process-killed", has_standby) is not None
+
+        for act in [process_killed] * kills + [pod_unready] * unready:
+            if not await lab.until(is_ready, _STANDBY_SECONDS):
+                raise RuntimeError("no Pod stands by")
+            await act(scene)
+        if scene.failures:
+            raise RuntimeError("; ".join(scene.failures))
+        return [event for event in scene.events if event.standby and not event.planned]
+
+
+@contextlib.contextmanager
+def ahead() -> Iterator[None]:
+    """Keep this process and all that descend from it before the other sessions of the machine."""
+    over = threading.Event()
+    raised: set[int] = set()
+
+    def run() -> None:
+        while not over.wait(0.2):
+            for pid in _descendants(os.getpid()) - raised:
+                with contextlib.suppress(OSError):
+                    Path(f"/proc/{pid}/autogroup").write_text("-20")
+                    raised.add(pid)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        if not raised:
+            print("--ahead had no effect: autogroups are switched off, or need root", file=sys.stderr)
+
+
+def _descendants(root: int) -> set[int]:
+    parents: dict[int, int] = {}
+    for each in Path("/proc").iterdir():
+        if each.name.isdigit():
+            with contextlib.suppress(OSError):
+                parents[int(each.name)] = int((each / "stat").read_text().rpartition(")")[2].split()[1])
+    found = {root}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def _at(values: list[float], percent: float) -> float:
+    """The value that so many percent do not exceed."""
+    return values[max(0, math.ceil(len(values) * percent / 100) - 1)]
+
+
+def _row(name: str, blackouts: list[float], floor: float, reactions: list[float]) -> tuple[str, ...]:
+    values = sorted(blackouts)
+    return (
+        name,
+        str(len(values)),
+        *(f"{_at(values, percent):.1f}" for percent in (50, 90, 99)),
+        f"{values[-1]:.1f}",
+        f"{sum(1 for value in values if value > MOST_BLACKOUT_MS)}",
+        f"{_at(values, 50) / max(floor, 0.001):.1f}",
+        f"{_at(sorted(reactions), 50):.1f}" if reactions else "-",
+    )
+
+
+def report(floor: list[float], events: list[EventResult], seconds: float) -> None:
+    """One row a kind of move; the ratio is that of the medians."""
+    table = Table(title="unplanned move with a standby, one payload a millisecond each way")
+    headings = ("", "seen", "p50 ms", "p90", "p99", "max", f"> {MOST_BLACKOUT_MS:g} ms", "x floor", "reaction p50 ms")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading else "left")
+    least = _at(sorted(floor), 50)
+    table.add_row(*_row("bare minimum", floor, least, []))
+    for name in dict.fromkeys(event.name for event in events):
+        mine = [event for event in events if event.name == name]
+        worst = [max(event.ingress.blackout_ms, event.egress.blackout_ms) for event in mine]
+        table.add_row(*_row(name, worst, least, [each.reaction_ms for each in mine if each.reaction_ms is not None]))
+    console = Console(width=110)
+    console.print(table)
+    console.print(f"{seconds:.0f} s; {os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.1f} at the end")
+
+
+def main() -> int:
+    """Enter the sandbox and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--moves", type=int, default=24)
+    parser.add_argument("--unready", type=int, default=2, help="how often a readiness probe fails; 12 s each")
+    parser.add_argument("--ahead", action="store_true")
+    arguments = parser.parse_args()
+    if sandbox.current() is None:
+        return sandbox.run([sys.executable, *sys.argv])
+    started, events = time.monotonic(), []
+    with ahead() if arguments.ahead else contextlib.nullcontext():
+        floor = asyncio.run(measure_floor(arguments.moves))
+        for done in range(0, max(arguments.moves, 1), _KILLS_A_LAB):
+            kills = min(_KILLS_A_LAB, arguments.moves - done)
+            events += asyncio.run(measure_lab(kills, 0 if done else arguments.unready))
+    report(floor, events, time.monotonic() - started)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
