@@ -140,6 +140,33 @@ def test_end_sorts_events_by_kind_and_explains_them() -> None:
     assert "Everything went as promised." in text
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_table_of_events_breaks_no_address_on_any_usual_console(width: int) -> None:
+    """On eighty columns as on a hundred each event is one row that holds its address, its way and its TCP state."""
+    file = io.StringIO()
+    console = make_console(file)
+    console.width = width
+    one = event("namespace-unlabelled", target=attrs.evolve(NEW, node="node-b"))
+    result = LabResult(seed=0, datapath="linux", rootless=False, events=(one, event("link-cut", standby=False)))
+    Report(console, LabOptions()).finish(result)
+    rows = [line for line in file.getvalue().splitlines() if line.startswith(("namespace-unlabelled", "link-cut "))]
+    assert len(rows) == 2
+    for row in rows:
+        assert re.search(r" 2001:db8:1::f0:40 +node-a -> node-b +0\.2 +0 reset", row), row
+        assert len(row) <= width
+    assert ("node is missed" in rows[1]) == (width == 100)
+
+
+def test_packets_lost_when_a_node_comes_back_are_told_apart() -> None:
+    """What a returning node costs is a sentence of its own, not mixed with events in which nothing may be lost."""
+    lossy = Flow(sent=2000, lost=67, blackout_ms=67.0)
+    text = " ".join(
+        finished(event("link-restored", target=OLD, ingress=lossy), event("agent-killed", target=OLD)).split()
+    )
+    assert "Without a move (once): 0 of 3,000 packets were lost." in text
+    assert "cut off (once), 67 of 3,500 packets were lost until it had heard of the move" in text
+
+
 def test_row_of_a_pod_made_anew_is_marked() -> None:
     """A silence that holds the making of a Pod is told from that of a failover to one that stood by."""
     slow = Flow(sent=2000, lost=254, blackout_ms=254.0)

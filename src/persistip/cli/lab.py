@@ -272,6 +272,9 @@ def _enter_sandbox(options: LabOptions, files: Sequence[Path], as_json: bool) ->
         status = sandbox.run([*program, *_arguments(options, files, as_json)], {**os.environ, "PYTHONPATH": path})
     except sandbox.SandboxUnavailableError as error:
         return _refuse(str(error))
+    except OSError as error:
+        why = f"{error.strerror}. As the user that you are, may it be read from its folder on down from /?"
+        return _refuse(f"{error.filename} cannot be started in namespaces of its own: {why}\n{_MEMORY_HINT}")
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if status == EXIT_INTERRUPTED:

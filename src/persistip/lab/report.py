@@ -159,7 +159,7 @@ class Report:
         if result.events:
             self._print()
             self._print(Text("All events: the longest silence and all losses, both directions together", "bold"))
-            for title, table in event_tables(result.events):
+            for title, table in event_tables(result.events, self._console.width):
                 self._print()
                 self._print(Text(title, "italic"))
                 self._print(table)
@@ -381,25 +381,27 @@ def _said(condition: tuple[str, str] | None) -> str:
     return status if status == "True" else f"{status} ({reason})"
 
 
-def event_tables(events: Sequence[EventResult]) -> Iterable[tuple[str, Table]]:
+def event_tables(events: Sequence[EventResult], width: int = WIDTH) -> Iterable[tuple[str, Table]]:
     """
     All events, one table for each kind of change; silence is that of the worse direction, losses those of both.
 
-    Where no Pod stood by, the silence holds the making of one and is not to be compared with the others.
+    Where no Pod stood by, the silence holds the making of one and is not to be compared with the others; on a narrow
+    console there is no room to say so at each, and the sentences below say it.
     """
     headers = ("EVENT", "ADDRESS", "FROM -> TO", "SILENT ms", "LOST", "TCP", "")
     widths = (20, 18, 16, 9, 7, 5, 14)
+    shown = len(widths) if width >= sum(widths) + len(widths) - 1 else len(widths) - 1
     for kind, title in enumerate(_KINDS):
         chosen = [event for event in events if _kind(event) == kind]
         if not chosen:
             continue
-        table = _table(*headers, gap=1)
-        for column, width in zip(table.columns, widths, strict=True):
-            column.width = width
+        table = _table(*headers[:shown], gap=1)
+        for column, column_width in zip(table.columns, widths, strict=False):
+            column.width = column_width
         for number in (3, 4):
             table.columns[number].justify = "right"
         for event in chosen:
-            table.add_row(*_event_cells(event))
+            table.add_row(*[*_event_cells(event)][:shown])
         yield title, table
 
 
@@ -435,7 +437,7 @@ def _short_way(event: EventResult) -> str:
 
 def summary_sentences(result: LabResult) -> Iterable[str]:
     """What the tables mean, for a reader who knows none of their words."""
-    planned, unplanned, others = (
+    planned, unplanned, still = (
         [event for event in result.events if _kind(event) == kind and event.source and event.target]
         for kind in range(3)
     )
@@ -452,9 +454,17 @@ def summary_sentences(result: LabResult) -> Iterable[str]:
             f"ms in the middle case, and for {max(silences):,.1f} ms in the worst. Where no other Pod stood by, that "
             "includes the making of one; where a node was cut off, the time until Kubernetes calls it lost."
         )
+    others = [event for event in still if event.name != "link-restored"]
+    returned = [event for event in still if event.name == "link-restored"]
     if others:
         lost, sent = _count(others)
         yield f"Without a move ({_times(others)}): {lost:,} of {sent:,} packets were lost."
+    if returned:
+        lost, sent = _count(returned)
+        yield (
+            f"When a node came back that had been cut off ({_times(returned)}), {lost:,} of {sent:,} packets were lost "
+            "until it had heard of the move: so long two nodes answer."
+        )
     if any(event.tcp == "reset" for event in result.events):
         yield (
             "A TCP connection belongs to the process that accepted it: after a move it is reset at once, so that the "
