@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -62,21 +64,25 @@ def tell(*command: str, **options: Any) -> tuple[int, dict[str, Any]]:
     return ended.returncode, json.loads(ended.stdout)
 
 
+MARKS = {
+    "echo": str(SOURCE / "persistip" / "lab" / "echo.py"),
+    "probe": "persistip.lab.probe",
+    "agent": "persistip-lab/api-node-",
+    "controller": "persistip-lab/api-fabric.sock",
+}
+"""What the command line of each kind of process of a lab holds."""
+
+
 def processes_of_the_lab() -> set[str]:
-    """The command lines of every echo program, probe, agent and controller on this machine that name this checkout."""
+    """The kind, number and command line of every process of a lab on this machine."""
     found = set()
     for place in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = place.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        if "persistip.lab.probe" in line or echo_program() in line or "persistip-lab/api.sock" in line:
-            found.add(f"{place.parent.name} {line}")
+        found |= {f"{kind} {place.parent.name} {line}" for kind, mark in MARKS.items() if mark in line}
     return found
-
-
-def echo_program() -> str:
-    return str(SOURCE / "persistip" / "lab" / "echo.py")
 
 
 def check_story(document: dict[str, Any]) -> None:
@@ -139,7 +145,15 @@ def test_rootless_lab_is_the_same_lab() -> None:
 def test_lab_without_a_pid_namespace_leaves_nothing_behind() -> None:
     """Where processes cannot be held by a namespace, as in some containers, none is left all the same."""
     before = processes_of_the_lab()
-    _, document = tell(sys.executable, "-c", (ROOTLESS % False), seed=3, events=["agent-killed"])
+    during: set[str] = set()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(tell, sys.executable, "-c", (ROOTLESS % False), seed=3, events=["agent-killed"])
+        while not running.done():
+            during |= processes_of_the_lab() - before
+            time.sleep(0.5)
+        _, document = running.result()
+    # Those that are looked for afterwards were found while they ran.
+    assert {each.split()[0] for each in during} == MARKS.keys()
     assert {event["name"] for event in document["events"]} == {"agent-killed"}
     assert processes_of_the_lab() <= before
 
