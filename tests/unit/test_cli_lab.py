@@ -211,7 +211,7 @@ def test_interpreter_that_cannot_be_started_inside_is_named(
     """Where the interpreter may not be read from within a user namespace, that is said in a sentence with status 2."""
 
     def refuse(*_: object) -> int:
-        raise PermissionError(13, "Permission denied", "/root/venv/bin/python")
+        raise PermissionError(13, "Permission denied", "/opt/venv/bin/python")
 
     monkeypatch.setattr(sandbox, "run", refuse)
     monkeypatch.setattr(sandbox, "current", lambda: None)
@@ -219,7 +219,7 @@ def test_interpreter_that_cannot_be_started_inside_is_named(
         verb.app([])
     assert ended.value.code == 2
     errors = capsys.readouterr().err
-    assert "/root/venv/bin/python cannot be started in namespaces of its own: Permission denied" in errors
+    assert "/opt/venv/bin/python cannot be started in namespaces of its own: Permission denied" in errors
     assert "persistip lab --datapath memory" in errors
 
 
