@@ -54,6 +54,8 @@ class AgentSettings:
     """Links on which the node answers for addresses; empty: those of its default routes."""
     state_directory: str = "/var/lib/persistip"
     """Where pins are recorded; must outlive the process, and need not outlive the machine's boot."""
+    sysctl_directory: str = "/proc/sys"
+    """Where kernel settings are written; a container may not write its own, so the node's are mounted elsewhere."""
     resync_seconds: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
     """After how long the kernel is looked at though nothing was heard: some changes send no event."""
     kernel_quiet_seconds: float = attrs.field(default=0.02, validator=attrs.validators.ge(0))

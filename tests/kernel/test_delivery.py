@@ -322,3 +322,12 @@ def test_only_changed_settings_are_written_and_told(node) -> None:
     node.observe(datapath)
     assert_done(node.put(datapath, node.entries(pod, V4, V6)))
     assert told == []
+
+
+def test_settings_are_written_where_the_node_has_them(node, tmp_path: Path) -> None:
+    """Where the node's settings are mounted elsewhere, as for an agent in a container, they are written there."""
+    (tmp_path / "net" / "ipv4" / "neigh" / "eth0").mkdir(parents=True)
+    pod = node.add_pod("p1", *IPS)
+    node.put(node.datapath(sysctl_directory=tmp_path), node.entries(pod, V4))
+    assert (tmp_path / "net" / "ipv4" / "ip_forward").read_text() == "1"
+    assert node.space.get("net/ipv4/ip_forward") == "0"

@@ -44,7 +44,10 @@ def _static(module: Any, _: ControllerSettings) -> AbstractAsyncContextManager[A
 
 def _linux(module: Any, settings: AgentSettings, _: str) -> AbstractAsyncContextManager[Any]:
     made: AbstractAsyncContextManager[Any] = module.LinuxDatapath(
-        Path(settings.state_directory), uplinks=settings.uplinks, resync_seconds=settings.resync_seconds
+        Path(settings.state_directory),
+        uplinks=settings.uplinks,
+        resync_seconds=settings.resync_seconds,
+        sysctl_directory=Path(settings.sysctl_directory),
     )
     return made
 

@@ -28,7 +28,7 @@ from persistip.backends.linux.resolution import Resolver
 from persistip.backends.linux.ruleset import TABLE_NAME
 from persistip.backends.linux.snapshot import PROTOCOL, Reader, Snapshot
 from persistip.backends.linux.sockets import NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket
-from persistip.backends.linux.sysctls import Changed
+from persistip.backends.linux.sysctls import ROOT, Changed, Setting, ensure_settings
 from persistip.backends.linux.watch import KernelMonitor
 from persistip.errors import BackendError
 from persistip.model.actions import (
@@ -63,7 +63,7 @@ class LinuxDatapath:
 
     *state_directory* holds the pin file. *uplinks* are names or patterns of the links towards the network outside;
     by default those of the default routes. *on_setting_changed* is told of every kernel setting that had to be
-    raised. Use as a context manager, in the node's network namespace.
+    raised, which is written below *sysctl_directory*. Use as a context manager, in the node's network namespace.
     """
 
     def __init__(
@@ -73,10 +73,12 @@ class LinuxDatapath:
         uplinks: Sequence[str] = (),
         resync_seconds: float = _RESYNC_SECONDS,
         on_setting_changed: Callable[[Changed], None] | None = None,
+        sysctl_directory: Path = ROOT,
     ) -> None:
         self._pins = PinStore(state_directory)
         self._resync_seconds = resync_seconds
         self._on_setting_changed = on_setting_changed
+        self._sysctl_directory = sysctl_directory
         self._route = NetlinkSocket(NETLINK_ROUTE)
         self._netfilter = NetlinkSocket(NETLINK_NETFILTER)
         self._monitor = KernelMonitor(self._is_relevant, (self._route.port, self._netfilter.port))
@@ -244,14 +246,14 @@ class LinuxDatapath:
         try:
             if self._snapshot is None:
                 self._snapshot = self._reader.read()
-            execution = Execution(self._route, self._netfilter, self._snapshot, self._tell_settings)
+            execution = Execution(self._route, self._netfilter, self._snapshot, self._raise_settings)
             return execution.run(actions, unpinned)
         except BackendError as error:
             return [outcome_of(error)] * len(actions)
 
-    def _tell_settings(self, settings: Iterable[Changed]) -> None:
-        if self._on_setting_changed is not None:
-            for changed in settings:
+    def _raise_settings(self, settings: Iterable[Setting]) -> None:
+        for changed in ensure_settings(settings, self._sysctl_directory):
+            if self._on_setting_changed is not None:
                 self._on_setting_changed(changed)
 
 

@@ -19,7 +19,7 @@ from persistip.backends.linux.flows import forget_flows
 from persistip.backends.linux.snapshot import Snapshot
 from persistip.backends.linux.sockets import Message, NetlinkSocket, Refusal
 from persistip.backends.linux.steps import Step, Steps, blocked
-from persistip.backends.linux.sysctls import Changed, ensure_settings
+from persistip.backends.linux.sysctls import Setting
 from persistip.errors import BackendError, StaleError
 from persistip.model.actions import DONE, Outcome, OutcomeState, PutEntry, RemoveEntry
 from persistip.model.conditions import Reason
@@ -52,12 +52,12 @@ class Execution:
         route: NetlinkSocket,
         netfilter: NetlinkSocket,
         snapshot: Snapshot,
-        on_settings_changed: Callable[[Iterable[Changed]], None],
+        raise_settings: Callable[[Iterable[Setting]], None],
     ) -> None:
         self._route = route
         self._netfilter = netfilter
         self._snapshot = snapshot
-        self._on_settings_changed = on_settings_changed
+        self._raise_settings = raise_settings
         self._queued = _Queued()
         self._preparation: list[Message] = []
         self._outcomes: list[Outcome] = []
@@ -126,7 +126,7 @@ class Execution:
         self._outcomes[place] = steps.outcome
         if steps.settings:
             try:
-                self._on_settings_changed(ensure_settings(steps.settings))
+                self._raise_settings(steps.settings)
             except BackendError as error:
                 self._outcomes[place] = outcome_of(error)
         if steps.rules and self._queued.routes and not steps.is_record:

@@ -15,7 +15,8 @@ import attrs
 
 from persistip.backends.linux.errors import error_from_os
 
-_ROOT = Path("/proc/sys")
+ROOT = Path("/proc/sys")
+"""Where the kernel shows its settings. A container may only read them there, and write where the node's are mounted."""
 
 
 @attrs.frozen
@@ -38,16 +39,16 @@ class Changed:
 def read_setting(path: str) -> str | None:
     """The value, None where this kernel or this link has no such setting."""
     try:
-        return (_ROOT / path).read_text().strip()
+        return (ROOT / path).read_text().strip()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise error_from_os(error, "read", path) from error
 
 
-def ensure_settings(settings: Iterable[Setting]) -> list[Changed]:
+def ensure_settings(settings: Iterable[Setting], root: Path = ROOT) -> list[Changed]:
     """
-    Bring each setting to its value; those already there are left alone.
+    Bring each setting to its value, written below *root*; those already there are left alone.
 
     Raises by the table of ``errors.py`` where one cannot be written.
     """
@@ -57,7 +58,7 @@ def ensure_settings(settings: Iterable[Setting]) -> list[Changed]:
         if before is None or before == setting.value:
             continue
         try:
-            (_ROOT / setting.path).write_text(setting.value)
+            (root / setting.path).write_text(setting.value)
         except OSError as error:
             raise error_from_os(error, "write", setting.path) from error
         changed.append(Changed(setting.path, before, setting.value))
