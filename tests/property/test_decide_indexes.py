@@ -5,6 +5,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from hypothesis import given
 from hypothesis import strategies as st
 
+from persistip.decide.multimap import Multimap
 from persistip.decide.podindex import PodIndex
 from persistip.decide.prefixes import PrefixIndex
 from persistip.model.address import Prefix, is_overlapping, is_within
@@ -12,6 +13,7 @@ from persistip.model.keys import ObjectMeta
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
 from persistip.model.selector import LabelSelector, Operator, Requirement
+from persistip.model.spans import Spans
 
 WORDS = ("a", "b", "cc")
 labels = st.dictionaries(st.sampled_from(WORDS), st.sampled_from(WORDS), max_size=3)
@@ -87,6 +89,28 @@ def test_prefix_index_equals_brute_force(changes: list[tuple[bool, Prefix, str]]
     assert index.overlapping_any(asked) == expected
 
 
+@given(st.lists(prefixes(), max_size=8), prefixes())
+def test_spans_find_the_first_that_overlaps(given: list[Prefix], asked: Prefix) -> None:
+    """Of fixed prefixes, nested and doubled ones among them, the first in their order is found, or none."""
+    expected = next((each for each in given if is_overlapping(each, asked)), None)
+    assert Spans(given).first_overlap(asked) == expected
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from("kl"), st.sampled_from("xyz"))))
+def test_multimap_equals_sets(changes: list[tuple[bool, str, str]]) -> None:
+    """After any additions and removals each key has the values that sets would have, and an empty one is forgotten."""
+    index: Multimap[str, str] = Multimap()
+    present: set[tuple[str, str]] = set()
+    for is_added, key, value in changes:
+        (index.add if is_added else index.discard)(key, value)
+        (present.add if is_added else present.discard)((key, value))
+        for asked in "kl":
+            assert sorted(index.get(asked)) == sorted(value for key, value in present if key == asked)
+    assert index.keys() == {key for key, _ in present}
+    assert bool(index) == bool(present)
+    assert index.union("kl") == {value for _, value in present}
+
+
 def pods() -> st.SearchStrategy[Pod]:
     """Pods of two namespaces, few names, on two nodes or none."""
     return st.builds(
@@ -119,13 +143,16 @@ def test_pod_index_equals_brute_force(changes: list[tuple[bool, Pod | GKEIPRoute
     present: dict[object, Pod | GKEIPRoute] = {}
     for is_added, each in changes:
         old = present.pop(each.key, None)
-        if isinstance(old, Pod):
-            index.remove(old)
-        elif old is not None:
-            index.unwatch(old)
         if is_added:
             present[each.key] = each
-            index.put(each) if isinstance(each, Pod) else index.watch(each)
+        if isinstance(each, Pod):
+            if old is not None or is_added:
+                index.replace(each.key, old, present.get(each.key))
+            continue
+        if isinstance(old, GKEIPRoute):
+            index.unwatch(old)
+        if is_added:
+            index.watch(each)
     found_pods = [each for each in present.values() if isinstance(each, Pod)]
     found_routes = [each for each in present.values() if isinstance(each, GKEIPRoute)]
 

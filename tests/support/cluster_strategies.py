@@ -19,13 +19,14 @@ from persistip.model.attachment import (
     Reference,
     Release,
 )
+from persistip.model.conditions import Condition
 from persistip.model.gateway import ConfigMap, From, Gateway, GatewayClass, Listener, ParametersRef
 from persistip.model.keys import ObjectMeta, attachment_name
 from persistip.model.network import GKENetworkParamSet, Network
 from persistip.model.node import Namespace, Node
 from persistip.model.pod import Pod
-from persistip.model.route import GKEIPRoute, ParentRef
-from persistip.model.selector import LabelSelector
+from persistip.model.route import GKEIPRoute, ParentRef, RouteStatus
+from persistip.model.selector import LabelSelector, Requirement
 from persistip.model.service import Service, ServiceCIDR
 from persistip.strategies import ClusterObject
 
@@ -35,8 +36,22 @@ PODS = ("p1", "p22")
 NODES = ("a", "b")
 ADDRESSES = ("203.0.113.8", "203.0.113.9", "203.0.113.8/31", "203.0.113.12/30", "203.0.113.15", "2001:db8::9")
 CLASSES = (CLASS, CLASS, "gke-persistent-fast-regional-external-managed")
+WEB = ("app", "web")
 selectors = st.sampled_from(
-    [LabelSelector((("app", "web"),)), LabelSelector((("app", "db"),)), LabelSelector(())],
+    [
+        LabelSelector((WEB,)),
+        LabelSelector((WEB,)),
+        LabelSelector((("app", "db"),)),
+        LabelSelector((WEB, ("tier", "front"))),
+        LabelSelector((), (Requirement("app", "In", ("web", "db")),)),
+        LabelSelector((), (Requirement("tier", "Exists"),)),
+        LabelSelector((), (Requirement("tier", "DoesNotExist"),)),
+        LabelSelector(()),
+    ],
+)
+ACCEPTED = tuple(
+    Condition(type="Accepted", status=status, reason=reason, observed_generation=1)
+    for status, reason in (("True", "Accepted"), ("True", "Accepted"), ("False", "AddressConflict"))
 )
 ages = st.sampled_from([1.0, 5.0, 9.0])
 generations = st.sampled_from(["", "-again"])
@@ -110,16 +125,19 @@ def gateways() -> st.SearchStrategy[Gateway]:
 def nodes() -> st.SearchStrategy[Node]:
     """Nodes that are well, off, made again, selected by fast routes, or own an address of a pool."""
     return st.builds(
-        lambda name, again, labels, off, extra: attrs.evolve(
+        lambda name, again, labels, annotations, off, ready, extra: attrs.evolve(
             node(name),
-            meta=ObjectMeta(name=name, uid=f"node-{name}{again}", labels=labels),
+            meta=ObjectMeta(name=name, uid=f"node-{name}{again}", labels=labels, annotations=annotations),
             out_of_service=off,
+            ready=ready,
             ips=node(name).ips + extra,
         ),
         st.sampled_from(NODES),
         generations,
-        st.sampled_from([{}, {"pool": "failover"}]),
+        st.sampled_from([{}, {"pool": "failover"}, {"pool": "failover", "zone": "z"}]),
+        st.sampled_from([{}, {"networking.gke.io/networks": '[{"name": "blue", "cidrs": ["10.9.0.0/24"]}]'}]),
         st.sampled_from([False, False, True]),
+        st.booleans(),
         st.sampled_from([()] * 8 + [(ip_address("203.0.113.15"),), (ip_address("203.0.113.9"),)]),
     )
 
@@ -133,7 +151,10 @@ def pods(draw: st.DrawFn) -> Pod:
         found.meta,
         namespace=draw(st.sampled_from(NAMESPACES)),
         uid=f"pod-{name}{again}",
-        labels={"app": draw(st.sampled_from(["web", "web", "db"]))},
+        labels={"app": draw(st.sampled_from(["web", "web", "db"])), **draw(st.sampled_from([{}, {"tier": "front"}]))},
+        annotations=draw(
+            st.sampled_from([{}, {"networking.gke.io/pod-ips": '[{"networkName": "blue", "ip": "10.9.0.7"}]'}])
+        ),
         deleted_at=draw(st.sampled_from([None, None, T0])),
     )
     changes = draw(
@@ -179,14 +200,25 @@ def routes(draw: st.DrawFn, namespaces: tuple[str, ...] = NAMESPACES) -> GKEIPRo
             annotations=annotations,
         ),
         parent_refs=tuple(
-            ParentRef(name=each, namespace="infra")
-            for each in draw(st.sampled_from([("pool",), ("pool",), ("pool", "spare")]))
+            ParentRef(name=each, namespace="infra", section_name=section)
+            for each, section in draw(
+                st.sampled_from(
+                    [
+                        (("pool", ""),),
+                        (("pool", ""),),
+                        (("pool", ""), ("spare", "")),
+                        (("pool", "l"), ("pool", "none")),
+                        (("pool", "none"),),
+                    ]
+                )
+            )
         ),
         addresses=tuple(AddressSpec("IPAddress", value) for value in values),
         pod_selector=draw(selectors),
         network=draw(st.sampled_from(["default", "", "", "blue"])),
         node_selector=draw(st.sampled_from([None, None, None, LabelSelector((("pool", "failover"),))])),
         reaction_mode=draw(st.sampled_from(["ReadyCondition", "ReadyCondition", "Exists"])),
+        status=draw(st.sampled_from([RouteStatus(), *(RouteStatus(conditions=(each,)) for each in ACCEPTED)])),
     )
 
 

@@ -17,7 +17,6 @@ from persistip.decide.reach import Reach
 from persistip.decide.suspects import select_suspects, suspects_key
 from persistip.decide.versions import Versions, Written
 from persistip.model.actions import ConfirmNodeGone, Outcome
-from persistip.model.address import well_formed
 from persistip.model.attachment import AddressAttachment
 from persistip.model.gateway import GatewayClass
 from persistip.model.keys import Kind, ObjectKey, attachment_key
@@ -63,7 +62,7 @@ class Catalog:
         """Take a batch in; the keys whose plans may differ now."""
         touched: set[ObjectKey] = set()
         for kind in batch.resynced:
-            known = self._reach.of_kind.get(kind, set()) | {key for key in self._unreadable if key.kind == kind}
+            known = {*self._reach.of_kind.get(kind), *(key for key in self._unreadable if key.kind == kind)}
             for key in known - batch.objects.keys() - batch.unreadable.keys():
                 touched |= self._take(key, None)
         for key, found in batch.objects.items():
@@ -103,35 +102,25 @@ class Catalog:
         touched: set[ObjectKey] = set()
         if self._unreadable.pop(key, None) is not None:
             touched |= self._reach.resting_on(key) | self._waiting_for_sight(key)
+        self._facts.forget(key, old, found)
         if old == found or is_status_only(old, found):
             if found is not None:
                 self.objects[key] = found  # the same to every other decision
             return touched if old == found else touched | {key}
-        if old is not None:
-            touched |= self._reach.touched_by(key, old)
-            self._reach.index(key, old, present=False)
-            del self.objects[key]
-        if found is not None:
-            self.objects[key] = found
-            self._reach.index(key, found, present=True)
-            touched |= self._reach.touched_by(key, found)
-        before, after = (ranges_of(each) for each in (old, found))
-        if before != after:
+        if isinstance(old or found, Node | ServiceCIDR) and ranges_of(old) != ranges_of(found):
             self._ranges = None
-            touched |= self._reach.touched_by_ranges(before ^ after)
-        return touched
+        return touched | self._reach.change(key, old, found)
 
     def _waiting_for_sight(self, key: ObjectKey) -> set[ObjectKey]:
         """While an attachment cannot be read no route is granted anything, since it may hold anything."""
-        return set(self._reach.of_kind.get(Kind.ROUTE, ())) if key.kind is Kind.ATTACHMENT else set()
+        return set(self._reach.of_kind.get(Kind.ROUTE)) if key.kind is Kind.ATTACHMENT else set()
 
     # ------------------------------------------------------------------ views
 
     def keys(self) -> frozenset[ObjectKey]:
         """Every key that has a plan: routes, attachments' routes, Gateways, classes."""
         kinds = (Kind.ROUTE, Kind.GATEWAY, Kind.GATEWAY_CLASS)
-        planned = set[ObjectKey]().union(*(self._reach.of_kind.get(kind, set()) for kind in kinds))
-        return frozenset(planned | self._reach.attachments_of.keys())
+        return frozenset(self._reach.of_kind.union(kinds) | self._reach.attachments_of.keys())
 
     def view(self, key: ObjectKey, now: float, outcomes: Mapping[str, Outcome] | None = None) -> Planned:
         """Everything that the decision about *key* may look at."""
@@ -154,19 +143,18 @@ class Catalog:
                 return self._route_view(key, now, outcomes or {})
 
     def _gateway_view(self, key: ObjectKey, now: float) -> GatewayView:
-        routes = sorted(self._reach.routes_of_gateway.get(key, set()))
         return GatewayView(
             key=key,
             now=now,
             facts=self._facts.gateway(key),
-            routes=tuple(facts for route in routes if (facts := self._facts.route(route)) is not None),
+            routes=self._facts.attached_routes(key),
             ranges=self.ranges,
             policy=self.policy,
         )
 
     def _route_view(self, key: ObjectKey, now: float, outcomes: Mapping[str, Outcome]) -> RouteView:
         facts = self._facts.route(key)
-        attachment = self._facts.attachment(key)
+        attachment = facts.attachment if facts is not None else self._facts.attachment(key)
         pods = self._pods_for(facts, attachment)
         names = {pod.node_name for pod in pods} | (nodes_of(attachment) if attachment is not None else set())
         nodes = {name: node for name in sorted(names) if (node := self._node(name)) is not None}
@@ -195,7 +183,7 @@ class Catalog:
     def ranges(self) -> ClusterRanges:
         """The nodes' IPs and Pod ranges, of all nodes, and the Service ranges."""
         if self._ranges is None:
-            kinds = (self._reach.of_kind.get(kind, set()) for kind in (Kind.NODE, Kind.SERVICE_CIDR))
+            kinds = (self._reach.of_kind.get(kind) for kind in (Kind.NODE, Kind.SERVICE_CIDR))
             found = [self.objects[key] for keys in kinds for key in sorted(keys)]
             nodes = [node for node in found if isinstance(node, Node)]
             services = (cidr for each in found if isinstance(each, ServiceCIDR) for cidr in each.cidrs)
@@ -228,33 +216,32 @@ class Catalog:
         if facts is not None:
             pods = {pod.meta.uid: pod for pod in self._reach.pods.matching(facts.route)}
         if attachment is not None:
-            for key in pods_of(attachment):
+            uids = pod_uids(attachment)
+            for key in pods_of(attachment) if uids - pods.keys() else ():
                 pod = self.objects.get(key)
-                if isinstance(pod, Pod) and pod.meta.uid in pod_uids(attachment):
+                if isinstance(pod, Pod) and pod.meta.uid in uids:
                     pods.setdefault(pod.meta.uid, pod)
-        return tuple(sorted(pods.values(), key=lambda pod: pod.meta.name))
+        return tuple(sorted(pods.values(), key=_name_of)) if len(pods) > 1 else tuple(pods.values())
 
     def _rivals(self, facts: RouteFacts | None) -> tuple[RouteFacts, ...]:
         """Routes that overlap this one, directly or by way of others."""
         if facts is None:
             return ()
-        found: dict[ObjectKey, RouteFacts] = {facts.route.key: facts}
-        waiting = [facts]
-        while waiting:
-            prefixes = well_formed(waiting.pop().route.addresses)
-            keys = self._reach.claims.overlapping_any(prefixes) - found.keys()
-            rivals = {key: rival for key in keys if (rival := self._facts.route(key)) is not None}
-            found |= rivals
-            waiting += rivals.values()
-        return tuple(found[key] for key in sorted(found) if key != facts.route.key)
+        own = facts.route.key
+        keys = sorted(self._reach.with_rivals([own]) - {own})
+        return tuple(rival for key in keys if (rival := self._facts.route(key)) is not None)
 
     def _overlapping(
         self, facts: RouteFacts | None, attachment: AddressAttachment | None
     ) -> tuple[AddressAttachment, ...]:
         if facts is None:
             return ()
-        keys = self._reach.attached.overlapping_any(well_formed(facts.route.addresses))
+        keys = self._reach.attached.overlapping_any(self._reach.listed[facts.route.key])
         if attachment is not None:
             keys.discard(attachment.key)
         found = (self.objects[key] for key in sorted(keys))
         return tuple(each for each in found if isinstance(each, AddressAttachment))
+
+
+def _name_of(pod: Pod) -> str:
+    return pod.meta.name

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import attrs
 
 from persistip.decide.foundations import parents
-from persistip.decide.reach import Reach
+from persistip.decide.indexes import Indexes
 from persistip.model.address import well_formed
 from persistip.model.attachment import AddressAttachment
 from persistip.model.definition import CustomResourceDefinition, is_of_gateway_api
@@ -21,25 +21,25 @@ from persistip.model.network import GKENetworkParamSet, Network
 from persistip.model.node import Namespace
 from persistip.model.route import DEFAULT_NETWORK, GKEIPRoute
 from persistip.model.service import Service
-from persistip.model.views import GatewayFacts, NetworkFacts, ParentFacts, RouteFacts
+from persistip.model.views import AttachedRoutes, GatewayFacts, NetworkFacts, ParentFacts, RouteFacts
 
 
 class Facts:
     """Looks up what belongs together; *objects* and *reach* are the catalog's own, read and never changed here."""
 
-    def __init__(self, objects: Mapping[ObjectKey, object], reach: Reach) -> None:
+    def __init__(self, objects: Mapping[ObjectKey, object], reach: Indexes) -> None:
         self._objects = objects
         self._reach = reach
+        self._gateways: dict[ObjectKey, GatewayFacts] = {}
 
     def route(self, key: ObjectKey) -> RouteFacts | None:
         """A route with its parents, attachment and all; None when there is none."""
         route = self._objects.get(key)
         if not isinstance(route, GKEIPRoute):
             return None
-        namespace = self._objects.get(ObjectKey(Kind.NAMESPACE, "", route.meta.namespace))
         return RouteFacts(
             route=route,
-            namespace=namespace if isinstance(namespace, Namespace) else None,
+            namespace=self._namespace(route.meta.namespace),
             parents=tuple(
                 ParentFacts(ref=ref, gateway=self.gateway(parent))
                 for ref, parent in zip(route.parent_refs, parents(route), strict=True)
@@ -49,6 +49,10 @@ class Facts:
             network=self._network(route.network_name),
             services=self._services(route),
         )
+
+    def _namespace(self, name: str) -> Namespace | None:
+        found = self._objects.get(ObjectKey(Kind.NAMESPACE, "", name))
+        return found if isinstance(found, Namespace) else None
 
     def _network(self, name: str) -> NetworkFacts:
         if name == DEFAULT_NETWORK:
@@ -66,8 +70,38 @@ class Facts:
         found = (self._objects[key] for key in sorted(keys))
         return tuple(each for each in found if isinstance(each, Service))
 
+    def attached_routes(self, gateway: ObjectKey) -> tuple[AttachedRoutes, ...]:
+        """The accepted routes that name a Gateway, those alike counted together."""
+        found = (
+            AttachedRoutes(namespace_name=name, namespace=self._namespace(name), refs=refs, count=count)
+            for (name, refs), count in self._reach.accepted.of(gateway).items()
+        )
+        return tuple(sorted(found, key=_namespace_and_refs))
+
+    def forget(self, key: ObjectKey, old: object, new: object) -> None:
+        """An object has changed: the facts of Gateways that are made of it are to be looked up anew."""
+        if key.kind in (Kind.GATEWAY_CLASS, Kind.CONFIG_MAP):
+            self._gateways.clear()
+        for each in (old, new):
+            if isinstance(each, Gateway):
+                for gateway in {key} | self._reach.pools.overlapping_any(well_formed(each.addresses)):
+                    self._gateways.pop(gateway, None)
+            if isinstance(each, AddressAttachment):
+                for gateway in self._reach.contested(each):
+                    self._gateways.pop(gateway, None)
+
     def gateway(self, key: ObjectKey) -> GatewayFacts | None:
-        """A Gateway with its class and its rivals; None when there is none."""
+        """
+        A Gateway with its class and its rivals; None when there is none.
+
+        The same value until ``forget``: all routes of a Gateway rest on one, and on what was derived from it.
+        """
+        known = self._gateways.get(key)
+        if known is None and (known := self._gateway(key)) is not None:
+            self._gateways[key] = known
+        return known
+
+    def _gateway(self, key: ObjectKey) -> GatewayFacts | None:
         own = self._lone_gateway(key)
         others = self._reach.rival_gateways({key}) - {key} if own is not None else set()
         if own is None or not others:
@@ -101,7 +135,7 @@ class Facts:
 
     def definitions(self) -> tuple[CustomResourceDefinition, ...]:
         """Those of Gateway API."""
-        keys = sorted(filter(is_of_gateway_api, self._reach.of_kind.get(Kind.DEFINITION, ())))
+        keys = sorted(filter(is_of_gateway_api, self._reach.of_kind.get(Kind.DEFINITION)))
         found = (self._objects[key] for key in keys)
         return tuple(each for each in found if isinstance(each, CustomResourceDefinition))
 
@@ -109,3 +143,8 @@ class Facts:
         """The one of the route's name: two objects that both decide for a route would be two holders."""
         found = self._objects.get(attachment_key(route))
         return found if isinstance(found, AddressAttachment) and found.route_key == route else None
+
+
+def _namespace_and_refs(routes: AttachedRoutes) -> tuple[object, ...]:
+    refs = tuple((ref.namespace, ref.section_name, -1 if ref.port is None else ref.port) for ref in routes.refs)
+    return routes.namespace_name, refs

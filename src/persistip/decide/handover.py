@@ -14,6 +14,8 @@ the order of writes in the API decides between two claimants, whoever leads.
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import attrs
 
 from persistip.decide.candidates import is_delivering
@@ -238,8 +240,13 @@ def _with_epoch(view: RouteView, old: AttachmentSpec, new: AttachmentSpec) -> At
     return attrs.evolve(new, epoch=epoch, releasing=releasing)
 
 
-def _duties(spec: AttachmentSpec) -> AttachmentSpec:
-    return attrs.evolve(spec, releasing=(), prepared=(), damped=None, epoch=0)
+_NOT_TOLD = frozenset({"releasing", "prepared", "damped", "epoch"})
+_TOLD_TO_AGENTS = attrgetter(*(each.name for each in attrs.fields(AttachmentSpec) if each.name not in _NOT_TOLD))
+
+
+def _duties(spec: AttachmentSpec) -> object:
+    """Everything that agents act on, whatever fields a spec may grow."""
+    return _TOLD_TO_AGENTS(spec)
 
 
 def select_forgotten(attachment: AddressAttachment, next_: AttachmentSpec) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ Conditions and reasons are Gateway API's; ``attachedRoutes`` counts the accepted
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import attrs
@@ -18,10 +19,10 @@ from persistip.decide.parameters import class_rules, is_ours, why_unserved
 from persistip.decide.pool import Pool, resolve_pool
 from persistip.model.actions import ClusterAction, ReportClass, ReportGateway, SetFinalizers
 from persistip.model.address import AddressSpec, show
-from persistip.model.conditions import Condition, ConditionType, Reason, Status, find_condition, merge_conditions
+from persistip.model.conditions import Condition, ConditionType, Reason, Status, merge_conditions
 from persistip.model.gateway import IN_USE_FINALIZER, Gateway, GatewayClass, GatewayStatus, Listener, ListenerStatus
 from persistip.model.keys import ObjectMeta
-from persistip.model.views import ClassView, GatewayView, RouteFacts
+from persistip.model.views import AttachedRoutes, ClassView, GatewayView
 
 
 @attrs.frozen(kw_only=True)
@@ -47,10 +48,14 @@ def plan_gateway(view: GatewayView) -> GatewayPlan:
         return GatewayPlan()
     gateway = view.facts.gateway
     pool = resolve_pool(view.facts, view.ranges, view.policy)
+    attached = _attached_routes(gateway, view.routes)
     status = GatewayStatus(
         addresses=_usable_now(pool),
         conditions=merge_conditions(gateway.status.conditions, _gateway_conditions(gateway, pool), view.now),
-        listeners=tuple(_listener_status(listener, gateway, pool, view) for listener in _shown(gateway.listeners)),
+        listeners=tuple(
+            _listener_status(listener, gateway, pool, attached[listener], view.now)
+            for listener in _shown(gateway.listeners)
+        ),
     )
     if status == gateway.status:
         return GatewayPlan(pool=pool)
@@ -99,15 +104,13 @@ def _gateway_reason(reason: Reason) -> str:
     return Reason.UNSUPPORTED_ADDRESS if reason is Reason.ADDRESS_NOT_USABLE else reason
 
 
-def _listener_status(listener: Listener, gateway: Gateway, pool: Pool, view: GatewayView) -> ListenerStatus:
+def _listener_status(listener: Listener, gateway: Gateway, pool: Pool, attached: int, now: float) -> ListenerStatus:
     old = next((status for status in gateway.status.listeners if status.name == listener.name), None)
-    conditions = merge_conditions(
-        old.conditions if old else (), _listener_conditions(listener, gateway, pool), view.now
-    )
+    conditions = merge_conditions(old.conditions if old else (), _listener_conditions(listener, gateway, pool), now)
     return ListenerStatus(
         name=listener.name,
         supported_kinds=supported_kinds(listener),
-        attached_routes=sum(_is_attached(route, listener, gateway) for route in view.routes),
+        attached_routes=attached,
         conditions=conditions,
     )
 
@@ -141,17 +144,17 @@ def _listener_conditions(listener: Listener, gateway: Gateway, pool: Pool) -> It
         yield condition(ConditionType.CONFLICTED, Status.FALSE, Reason.NO_CONFLICTS)
 
 
-def _is_attached(facts: RouteFacts, listener: Listener, gateway: Gateway) -> bool:
+def _attached_routes(gateway: Gateway, routes: Iterable[AttachedRoutes]) -> Counter[Listener]:
     """Gateway API: accepted, and selected by the listener and its own parentRef; the listener's state is no matter."""
-    accepted = find_condition(facts.route.status.conditions, ConditionType.ACCEPTED)
-    if accepted is None or accepted.status != Status.TRUE:
-        return False
-    namespace = facts.route.meta.namespace
-    return any(
-        listener in selecting_listeners(gateway, parent.ref, namespace, facts.namespace)
-        for parent in facts.parents
-        if parent.gateway is not None and parent.gateway.gateway.key == gateway.key
-    )
+    counts: Counter[Listener] = Counter()
+    for alike in routes:
+        selecting = {
+            listener
+            for ref in alike.refs
+            for listener in selecting_listeners(gateway, ref, alike.namespace_name, alike.namespace)
+        }
+        counts.update(dict.fromkeys(selecting, alike.count))
+    return counts
 
 
 def plan_class(view: ClassView) -> ClassPlan:

@@ -1,112 +1,167 @@
 """
 Which Pods does a route's selector match, which routes does a Pod concern, and who else claims its IPs?
 
-Pods are indexed by the one label pair that each route's selector requires, so that neither question looks at the
-rest of the namespace. A selector without a required pair falls back to the whole namespace.
+Pods are indexed by the label keys that selectors name, one column for each, and each route stands in one column under
+the values that it looks for, so that neither question looks at the rest of the namespace. Only a selector that asks for
+no label at all (NotIn and DoesNotExist alone) falls back to the whole namespace.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
+from typing import Any
 
+import attrs
+
+from persistip.decide.multimap import Multimap
 from persistip.model.address import IPAddress
 from persistip.model.keys import ObjectKey
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
+from persistip.model.selector import LabelSelector, Operator
 
-Pair = tuple[str, str]
+Wanted = tuple[str, tuple[str | None, ...]]
+"""A label key, and the values of which every matching Pod has one; None: any value."""
+
+
+@attrs.define
+class _Column:
+    """One label key in one namespace: the Pods by its value, the routes that look there, and who uses it at all."""
+
+    pods: Multimap[str, ObjectKey] = attrs.field(factory=Multimap)
+    routes: Multimap[str | None, ObjectKey] = attrs.field(factory=Multimap)
+    users: set[ObjectKey] = attrs.field(factory=set)
+
+    def having(self, values: tuple[str | None, ...]) -> list[Collection[ObjectKey]]:
+        """The Pods that have one of the values, or any."""
+        wanted = self.pods.keys() if None in values else values
+        return [self.pods.get(str(value)) for value in wanted]
 
 
 class PodIndex:
-    """Pods by namespace, node, IP and watched label pair; routes by the pair that they watch."""
+    """Pods by namespace, node, IP and watched label; routes by the label that they watch."""
 
     def __init__(self) -> None:
-        self._pods: dict[str, dict[str, Pod]] = defaultdict(dict)
-        self._by_node: dict[str, set[tuple[str, str]]] = defaultdict(set)
-        # Tuples, since nearly every IP is one Pod's alone and there may be many of them.
-        self._by_ip: dict[IPAddress, tuple[Pod, ...]] = {}
-        self._by_pair: dict[tuple[str, Pair], set[str]] = {}
-        self._routes_by_pair: dict[tuple[str, Pair], dict[ObjectKey, GKEIPRoute]] = defaultdict(dict)
-        self._routes_without_pair: dict[str, dict[ObjectKey, GKEIPRoute]] = defaultdict(dict)
+        self._pods: dict[str, dict[ObjectKey, Pod]] = defaultdict(dict)
+        self._by_node: Multimap[str, ObjectKey] = Multimap()
+        self._by_ip: Multimap[IPAddress, ObjectKey] = Multimap()
+        self._columns: dict[str, dict[str, _Column]] = defaultdict(dict)
+        self._routes: dict[ObjectKey, GKEIPRoute] = {}
+        self._wanted: dict[ObjectKey, tuple[Wanted, ...]] = {}
+        self._places: dict[ObjectKey, Wanted] = {}
+        self._routes_without_label: Multimap[str, ObjectKey] = Multimap()
 
-    def put(self, pod: Pod) -> None:
-        """Add a Pod; a former version of it has been removed."""
-        namespace = pod.meta.namespace
-        self._pods[namespace][pod.meta.name] = pod
-        if pod.node_name:
-            self._by_node[pod.node_name].add((namespace, pod.meta.name))
-        for ip in claimed_ips(pod):
-            self._by_ip[ip] = tuple(sorted((*self._by_ip.get(ip, ()), pod), key=lambda each: each.key))
-        for pair in pod.meta.labels.items():
-            if (names := self._by_pair.get((namespace, pair))) is not None:
-                names.add(pod.meta.name)
+    def replace(self, key: ObjectKey, old: object, new: object) -> None:
+        """Let *new* stand where *old* stood; what is no Pod is not there."""
+        if isinstance(new, Pod):
+            self._pods[key.namespace][key] = new
+        else:
+            del self._pods[key.namespace][key]
+            if not self._pods[key.namespace]:
+                del self._pods[key.namespace]
+        if isinstance(old, Pod) and isinstance(new, Pod) and self.is_found_alike(old, new):
+            return
+        before, after = (list(self._places_of(each)) if isinstance(each, Pod) else [] for each in (old, new))
+        for index, at in before:
+            index.discard(at, key)
+        for index, at in after:
+            index.add(at, key)
 
-    def remove(self, pod: Pod) -> None:
-        """Take a Pod out."""
-        namespace = pod.meta.namespace
-        self._pods[namespace].pop(pod.meta.name, None)
-        if not self._pods[namespace]:
-            del self._pods[namespace]
+    def is_found_alike(self, one: Pod, other: Pod) -> bool:
+        """Whether two versions of a Pod stand in the same places."""
+        return _found_by(one) == _found_by(other)
+
+    def _places_of(self, pod: Pod) -> Iterator[tuple[Multimap[Any, ObjectKey], Any]]:
         if pod.node_name:
-            self._by_node[pod.node_name].discard((namespace, pod.meta.name))
-            if not self._by_node[pod.node_name]:
-                del self._by_node[pod.node_name]
+            yield self._by_node, pod.node_name
         for ip in claimed_ips(pod):
-            left = tuple(each for each in self._by_ip.pop(ip) if each.key != pod.key)
-            if left:
-                self._by_ip[ip] = left
-        for pair in pod.meta.labels.items():
-            if (names := self._by_pair.get((namespace, pair))) is not None:
-                names.discard(pod.meta.name)
+            yield self._by_ip, ip
+        for column, value in self._columns_of(pod):
+            yield column.pods, value
+
+    def _columns_of(self, pod: Pod) -> Iterator[tuple[_Column, str]]:
+        columns = self._columns.get(pod.meta.namespace, {})
+        for key, value in pod.meta.labels.items() if columns else ():
+            if (column := columns.get(key)) is not None:
+                yield column, value
+
+    def _pod(self, key: ObjectKey) -> Pod:
+        return self._pods[key.namespace][key]
 
     def watch(self, route: GKEIPRoute) -> None:
-        """Keep the Pods of the route's pair at hand."""
-        namespace, pair = route.meta.namespace, required_pair(route)
-        if pair is None:
-            self._routes_without_pair[namespace][route.key] = route
+        """Keep the Pods of the labels that the route asks for at hand."""
+        namespace, key, options = route.meta.namespace, route.key, wanted_labels(route.pod_selector)
+        self._routes[key] = route
+        self._wanted[key] = options
+        if not options:
+            self._routes_without_label.add(namespace, key)
             return
-        self._routes_by_pair[namespace, pair][route.key] = route
-        if (namespace, pair) not in self._by_pair:
-            key, value = pair
-            self._by_pair[namespace, pair] = {
-                pod.meta.name for pod in self._pods.get(namespace, {}).values() if pod.meta.labels.get(key) == value
-            }
+        for label, _ in options:
+            self._column(namespace, label).users.add(key)
+        columns = self._columns[namespace]
+
+        def crowd(wanted: Wanted) -> int:
+            label, values = wanted
+            return sum(len(columns[label].routes.get(value)) for value in values)
+
+        # Where the fewest others stand: a Pod that has the label looks at all who do.
+        label, values = self._places[key] = min(options, key=crowd)
+        for value in values:
+            columns[label].routes.add(value, key)
+
+    def _column(self, namespace: str, label: str) -> _Column:
+        columns = self._columns[namespace]
+        if label not in columns:
+            columns[label] = _Column()
+            for key, pod in self._pods.get(namespace, {}).items():
+                if (value := pod.meta.labels.get(label)) is not None:
+                    columns[label].pods.add(value, key)
+        return columns[label]
 
     def unwatch(self, route: GKEIPRoute) -> None:
         """Let go of what only this route needed."""
-        namespace, pair = route.meta.namespace, required_pair(route)
-        if pair is None:
-            self._routes_without_pair[namespace].pop(route.key, None)
+        namespace, key = route.meta.namespace, route.key
+        del self._routes[key]
+        options = self._wanted.pop(key)
+        if not options:
+            self._routes_without_label.discard(namespace, key)
             return
-        routes = self._routes_by_pair[namespace, pair]
-        routes.pop(route.key, None)
-        if not routes:
-            del self._routes_by_pair[namespace, pair]
-            self._by_pair.pop((namespace, pair), None)
+        columns = self._columns[namespace]
+        label, values = self._places.pop(key)
+        for value in values:
+            columns[label].routes.discard(value, key)
+        for label in {label for label, _ in options}:
+            columns[label].users.discard(key)
+            if not columns[label].users:
+                del columns[label]
+        if not columns:
+            del self._columns[namespace]
 
     def matching(self, route: GKEIPRoute) -> Iterable[Pod]:
         """The Pods that the route's selector matches."""
-        namespace, pair = route.meta.namespace, required_pair(route)
-        pods = self._pods.get(namespace, {})
-        if pair is None:
-            found: Iterable[Pod] = pods.values()
-        else:
-            found = (pods[name] for name in self._by_pair.get((namespace, pair), set()))
+        pods = self._pods.get(route.meta.namespace, {})
+        found: Iterable[Pod] = pods.values()
+        if options := self._wanted[route.key]:
+            columns = self._columns[route.meta.namespace]
+            having = [columns[label].having(values) for label, values in options]
+            fewest = min(having, key=_size) if len(having) > 1 else having[0]
+            found = [pods[key] for key in chain.from_iterable(fewest)]
         return [pod for pod in found if route.pod_selector.matches(pod.meta.labels)]
 
     def routes_of(self, pod: Pod) -> set[ObjectKey]:
         """The routes whose selector matches the Pod."""
-        namespace, labels = pod.meta.namespace, pod.meta.labels
-        candidates = dict(self._routes_without_pair.get(namespace, {}))
-        for pair in labels.items():
-            candidates |= self._routes_by_pair.get((namespace, pair), {})
-        return {key for key, route in candidates.items() if route.pod_selector.matches(labels)}
+        labels = pod.meta.labels
+        candidates = set(self._routes_without_label.get(pod.meta.namespace))
+        for column, value in self._columns_of(pod):
+            candidates.update(column.routes.get(value), column.routes.get(None))
+        return {key for key in candidates if self._routes[key].pod_selector.matches(labels)}
 
     def doubled_ips(self, pods: Iterable[Pod]) -> dict[IPAddress, tuple[Pod, ...]]:
         """Those IPs of *pods* that more than one live Pod claims, with all that do."""
-        found = {ip: self._by_ip.get(ip, ()) for pod in pods for ip in pod.ips}
-        return {ip: claimants for ip, claimants in found.items() if len(claimants) > 1}
+        claimants = {ip: keys for pod in pods for ip in pod.ips if len(keys := self._by_ip.get(ip)) > 1}
+        return {ip: tuple(self._pod(key) for key in sorted(keys)) for ip, keys in claimants.items()}
 
     def routes_beside(self, pod: Pod) -> set[ObjectKey]:
         """The routes whose selector matches another Pod that claims an IP of this one."""
@@ -115,7 +170,11 @@ class PodIndex:
 
     def on_node(self, name: str) -> Iterable[Pod]:
         """The Pods bound to that Node."""
-        return [self._pods[namespace][pod] for namespace, pod in self._by_node.get(name, set())]
+        return [self._pod(key) for key in self._by_node.get(name)]
+
+
+def _found_by(pod: Pod) -> tuple[object, ...]:
+    return pod.node_name, pod.ips, pod.meta.labels, pod.is_finished, pod.host_network
 
 
 def claimed_ips(pod: Pod) -> frozenset[IPAddress]:
@@ -123,7 +182,17 @@ def claimed_ips(pod: Pod) -> frozenset[IPAddress]:
     return frozenset() if pod.is_finished or pod.host_network else frozenset(pod.ips)
 
 
-def required_pair(route: GKEIPRoute) -> Pair | None:
-    """One label pair that every matching Pod must carry, the rarest-looking one: the longest value."""
-    pairs = route.pod_selector.match_labels
-    return max(pairs, key=lambda pair: (len(pair[1]), pair)) if pairs else None
+def _size(sets: list[Collection[ObjectKey]]) -> int:
+    return sum(map(len, sets))
+
+
+def wanted_labels(selector: LabelSelector) -> tuple[Wanted, ...]:
+    """What a selector asks for: each label of which every matching Pod has one of the values, the narrowest first."""
+    pairs = [(key, (value,)) for key, value in selector.match_labels]
+    lists = [
+        (each.key, tuple(dict.fromkeys(each.values)))
+        for each in selector.match_expressions
+        if each.operator == Operator.IN
+    ]
+    exist = [(each.key, (None,)) for each in selector.match_expressions if each.operator == Operator.EXISTS]
+    return (*sorted(pairs, key=lambda pair: -len(pair[1][0])), *lists, *exist)

@@ -17,7 +17,6 @@ from persistip.decide.parameters import ClassRules, class_rules, is_ours, why_un
 from persistip.model.address import (
     IP_ADDRESS,
     AddressSpec,
-    IPAddress,
     Malformed,
     Prefix,
     is_overlapping,
@@ -69,7 +68,19 @@ class Pool:
 
 
 def resolve_pool(facts: GatewayFacts, ranges: ClusterRanges, policy: Policy) -> Pool:
-    """Everything that a Gateway's spec and class say about its use."""
+    """
+    Everything that a Gateway's spec and class say about its use.
+
+    Kept with the facts, since each of its routes asks, and asks again at each of its events.
+    """
+    known = facts.derived.get("pool")
+    if known is None or known[0] is not ranges or known[1] is not policy:
+        known = facts.derived["pool"] = (ranges, policy, _resolve(facts, ranges, policy))
+    pool: Pool = known[2]
+    return pool
+
+
+def _resolve(facts: GatewayFacts, ranges: ClusterRanges, policy: Policy) -> Pool:
     gateway = facts.gateway
     if facts.gateway_class is None or not is_ours(facts, policy):
         return Pool(refusal=(Reason.INVALID, f"spec.gatewayClassName {gateway.class_name!r} is not a class of ours"))
@@ -161,16 +172,10 @@ def _why_unusable(
 
 def range_conflict(prefix: Prefix, ranges: ClusterRanges) -> str | None:
     """Why *prefix* may not be used beside the cluster's own addresses, or None."""
-    if node := _node_inside(prefix, ranges.node_ips):
+    if ip := ranges.node_spans.first_overlap(prefix):
+        node = ranges.node_ips[ip.network_address]
         return f"{show(prefix)} {'is' if is_single(prefix) else 'contains'} the IP of Node {node}"
-    cidr = next((cidr for cidr in ranges.pod_cidrs if is_overlapping(prefix, cidr)), None)
-    if cidr is not None:
+    if cidr := ranges.pod_spans.first_overlap(prefix):
         return f"{show(prefix)} overlaps the Pod range {cidr}"
-    cidr = next((cidr for cidr in ranges.service_cidrs if is_overlapping(prefix, cidr)), None)
+    cidr = ranges.service_spans.first_overlap(prefix)
     return None if cidr is None else f"{show(prefix)} overlaps the Service range {cidr}"
-
-
-def _node_inside(prefix: Prefix, node_ips: Mapping[IPAddress, str]) -> str | None:
-    if is_single(prefix):
-        return node_ips.get(prefix.network_address)
-    return next((node for ip, node in node_ips.items() if ip.version == prefix.version and ip in prefix), None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
 
+from persistip.decide.multimap import Multimap
 from persistip.model.address import Prefix
 
 K = TypeVar("K", bound=Hashable)
@@ -15,48 +16,52 @@ class PrefixIndex(Generic[K]):
     """
     A multimap from prefix to keys.
 
-    Kept per prefix length, so that the prefixes around a given one cost one look-up a length in use. Those inside it
-    are walked only when it is wider than what is stored.
+    Kept per prefix length, so that the prefixes around a given one cost one look-up a length in use, and those inside
+    it a search among the sorted ones.
     """
 
     def __init__(self) -> None:
-        self._by_length: dict[tuple[int, int], dict[int, set[K]]] = defaultdict(dict)
+        self._by_length: dict[tuple[int, int], Multimap[int, K]] = {}
+        self._starts: dict[tuple[int, int], list[int]] = {}
 
     def add(self, prefix: Prefix, key: K) -> None:
         """Let *key* stand at *prefix*."""
-        level = self._by_length[prefix.version, prefix.prefixlen]
-        level.setdefault(int(prefix.network_address), set()).add(key)
+        length, start = (prefix.version, prefix.prefixlen), int(prefix.network_address)
+        level = self._by_length.setdefault(length, Multimap())
+        if not level.get(start):
+            insort(self._starts.setdefault(length, []), start)
+        level.add(start, key)
 
     def discard(self, prefix: Prefix, key: K) -> None:
         """Take *key* away from *prefix*; absent is fine."""
-        level = self._by_length.get((prefix.version, prefix.prefixlen), {})
-        keys = level.get(int(prefix.network_address))
-        if keys is None:
+        length, start = (prefix.version, prefix.prefixlen), int(prefix.network_address)
+        level = self._by_length.get(length)
+        if level is None or not level.get(start):
             return
-        keys.discard(key)
-        if not keys:
-            del level[int(prefix.network_address)]
-            if not level:
-                del self._by_length[prefix.version, prefix.prefixlen]
+        level.discard(start, key)
+        if not level.get(start):
+            starts = self._starts[length]
+            del starts[bisect_left(starts, start)]
+            if not starts:
+                del self._by_length[length], self._starts[length]
 
     def __bool__(self) -> bool:
         return bool(self._by_length)
 
-    def overlapping(self, prefix: Prefix) -> set[K]:
-        """The keys at prefixes equal to, around or inside *prefix*."""
-        found: set[K] = set()
-        value, width = int(prefix.network_address), prefix.max_prefixlen
-        for (version, length), level in self._by_length.items():
-            if version != prefix.version:
-                continue
-            if length <= prefix.prefixlen:
-                shift = width - length
-                found |= level.get((value >> shift) << shift, set())
-            else:
-                last = int(prefix.broadcast_address)
-                found |= set[K]().union(*(keys for start, keys in level.items() if value <= start <= last))
-        return found
-
     def overlapping_any(self, prefixes: Iterable[Prefix]) -> set[K]:
-        """The union over several prefixes."""
-        return set[K]().union(*(self.overlapping(prefix) for prefix in prefixes))
+        """The keys at prefixes equal to, around or inside any of *prefixes*."""
+        found: set[K] = set()
+        for prefix in prefixes:
+            version, own, width = prefix.version, prefix.prefixlen, prefix.max_prefixlen
+            value = int(prefix.network_address)
+            for (family, length), level in self._by_length.items():
+                if family != version:
+                    continue
+                if length <= own:
+                    shift = width - length
+                    found.update(level.get((value >> shift) << shift))
+                else:
+                    starts, last = self._starts[family, length], int(prefix.broadcast_address)
+                    inside = starts[bisect_left(starts, value) : bisect_right(starts, last)]
+                    found |= level.union(inside)
+        return found

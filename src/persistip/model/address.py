@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import attrs
@@ -24,6 +25,10 @@ CIDR_TYPES = frozenset({"gke.networking.io/cidr", "networking.gke.io/cidr"})
 # The standard library also reads netmasks ("/255.0.0.0"), lengths such as "/08" and zones ("%eth0"), which no API here
 # has. Two prefixes that differ in their zone alone would be two to a dict and one to the kernel.
 _WRITTEN = re.compile(r"[0-9a-fA-F:.]+(/(0|[1-9][0-9]{0,2}))?")
+
+
+# Every decision reads the same strings again, and the standard library takes its time over each.
+_KEPT = 32_768
 
 
 @attrs.frozen
@@ -41,6 +46,7 @@ class Malformed:
     message: str
 
 
+@lru_cache(maxsize=_KEPT)
 def parse_prefix(spec: AddressSpec) -> Prefix | Malformed:
     """
     Normalise one entry to a network.
@@ -140,6 +146,7 @@ _NEVER = (
 )
 
 
+@lru_cache(maxsize=_KEPT)
 def never_usable(prefix: Prefix) -> str | None:
     """
     Why no cluster may ever use *prefix*, or None.

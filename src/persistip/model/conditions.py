@@ -116,8 +116,16 @@ def merge_conditions(present: Iterable[Condition], wanted: Iterable[Condition], 
         old = merged.get(condition.type)
         if old is not None and old.observed_generation > condition.observed_generation:
             continue
-        since = old.last_transition_at if old is not None and old.status == condition.status else float(int(now))
-        merged[condition.type] = attrs.evolve(condition, last_transition_at=since)
+        is_same = old is not None and old.status == condition.status
+        since = old.last_transition_at if old is not None and is_same else float(int(now))
+        merged[condition.type] = Condition(
+            type=condition.type,
+            status=condition.status,
+            reason=condition.reason,
+            message=condition.message,
+            observed_generation=condition.observed_generation,
+            last_transition_at=since,
+        )
     return tuple(merged.values())
 
 

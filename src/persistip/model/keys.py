@@ -11,6 +11,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 
 import attrs
 
@@ -33,6 +34,9 @@ class Kind(StrEnum):
     SERVICE = "Service"
     SERVICE_CIDR = "ServiceCIDR"
     DEFINITION = "CustomResourceDefinition"
+
+    # An enum's own is a call of Python's for each look-up of a key; this one also agrees with that of the bare word.
+    __hash__ = str.__hash__
 
 
 @attrs.frozen(order=True)
@@ -88,6 +92,7 @@ def short_hash(text: str) -> str:
     return base64.b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:26]
 
 
+@lru_cache(maxsize=32_768)
 def attachment_name(namespace: str, route: str) -> str:
     """Name of the AddressAttachment of a standard or fast route."""
     return "r-" + short_hash(f"{namespace}/{route}")
@@ -102,6 +107,7 @@ NODE_LABELS = f"node.{DOMAIN}"
 """Prefix of the labels of an AddressAttachment, one for each node concerned; behind it a hash of the node's name."""
 
 
+@lru_cache(maxsize=4096)
 def node_label(node_name: str) -> str:
     """Label that an attachment carries for a node concerned; the node's agent watches for its existence."""
     return f"{NODE_LABELS}/{short_hash(node_name)}"

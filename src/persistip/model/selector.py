@@ -68,9 +68,14 @@ class LabelSelector:
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether *labels* satisfy every requirement."""
-        return all(labels.get(key) == value for key, value in self.match_labels) and all(
-            requirement.matches(labels) for requirement in self.match_expressions
-        )
+        # Plain loops: this is asked of each Pod at each event.
+        for key, value in self.match_labels:
+            if labels.get(key) != value:
+                return False
+        for requirement in self.match_expressions:  # noqa: SIM110 - see above
+            if not requirement.matches(labels):
+                return False
+        return True
 
     def fault(self) -> str | None:
         """Why the API would refuse this selector, or None."""

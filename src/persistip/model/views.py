@@ -7,7 +7,9 @@ A view is all that a decision depends on: the objects concerned, the time, the l
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Protocol
+from functools import cached_property
+from ipaddress import ip_network
+from typing import Any, Protocol
 
 import attrs
 
@@ -23,6 +25,7 @@ from persistip.model.node import Namespace, Node
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute, ParentRef
 from persistip.model.service import Service
+from persistip.model.spans import Spans
 
 
 class Admits(Protocol):
@@ -64,7 +67,8 @@ class GatewayFacts:
     A Gateway with what its class says.
 
     ``rivals``: other Gateways that list some of its addresses, without rivals of their own. ``attached``: what
-    attachments hold of them, through whichever Gateway; looked up only where there are rivals.
+    attachments hold of them, through whichever Gateway; looked up only where there are rivals. ``derived`` is where
+    whoever derives something from these facts may keep it for the next time; nothing is decided by it.
     """
 
     gateway: Gateway
@@ -72,6 +76,7 @@ class GatewayFacts:
     parameters: ConfigMap | None = None
     rivals: tuple[GatewayFacts, ...] = ()
     attached: tuple[AttachedAddress, ...] = ()
+    derived: dict[str, Any] = attrs.field(factory=dict, init=False, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -114,6 +119,21 @@ class ClusterRanges:
     node_ips: Mapping[IPAddress, str] = attrs.field(factory=dict)
     pod_cidrs: tuple[Prefix, ...] = ()
     service_cidrs: tuple[Prefix, ...] = ()
+
+    @cached_property
+    def node_spans(self) -> Spans:
+        """The nodes' IPs, to be searched."""
+        return Spans(ip_network(ip) for ip in self.node_ips)
+
+    @cached_property
+    def pod_spans(self) -> Spans:
+        """The Pod ranges, to be searched."""
+        return Spans(self.pod_cidrs)
+
+    @cached_property
+    def service_spans(self) -> Spans:
+        """The Service ranges, to be searched."""
+        return Spans(self.service_cidrs)
 
 
 @attrs.frozen(kw_only=True)
@@ -173,13 +193,23 @@ class RouteView:
 
 
 @attrs.frozen(kw_only=True)
+class AttachedRoutes:
+    """Accepted routes of one namespace that name a Gateway by the same parentRefs, and how many they are."""
+
+    namespace_name: str
+    namespace: Namespace | None
+    refs: tuple[ParentRef, ...]
+    count: int
+
+
+@attrs.frozen(kw_only=True)
 class GatewayView:
-    """Everything that the decision about one Gateway may look at; ``routes`` name it as a parent."""
+    """Everything that the decision about one Gateway may look at; ``routes`` are accepted and name it as a parent."""
 
     key: ObjectKey
     now: float
     facts: GatewayFacts | None = None
-    routes: tuple[RouteFacts, ...] = ()
+    routes: tuple[AttachedRoutes, ...] = ()
     ranges: ClusterRanges = ClusterRanges()
     policy: Policy = Policy()
 
