@@ -126,10 +126,12 @@ def lab(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure how long moves are silent, and the rest of `benchmarks/`, beside the bare minimum."""
+    """All of `benchmarks/`, each beside a bare minimum; `-- benchmarks/decide_at_scale.py --json` for one of them."""
     install_for_tests(session)
-    for script in sorted(Path("benchmarks").glob("*.py")):
-        session.run(*as_root(session), "python", str(script), *session.posargs, external=True)
+    chosen = [Path(name) for name in session.posargs if name.endswith(".py")]
+    options = [name for name in session.posargs if not name.endswith(".py")]
+    for script in chosen or sorted(Path("benchmarks").glob("*.py")):
+        session.run(*as_root(session), "python", str(script), *options, external=True)
 
 
 @nox.session(default=False)

@@ -46,7 +46,7 @@ def test_prefix_index_without_the_prefix_stays_as_it_is() -> None:
 
 
 def test_pods_are_found_by_the_rarest_label_that_a_selector_names() -> None:
-    """Of the labels app, tier and shard all must match, whichever is looked up; one that no route names is no matter."""
+    """Of the labels that it names all must match, whichever is looked up; one that no route names is no matter."""
     index = PodIndex()
     labels = [{"app": "nat", "tier": "front", "shard": str(number), "zone": "b"} for number in range(3)]
     found = [pod(f"nat-{number}", labels=each) for number, each in enumerate(labels)]
