@@ -15,10 +15,11 @@ import attrs
 import pytest
 
 from persistip.backends.memory import MemoryAnnouncer, MemoryDatapath, MemoryStore
-from persistip.decide import claims, departed, entries, handover, plan_node, plan_route
+from persistip.decide import claims, departed, entries, handover, plan_node, plan_route, services
 from persistip.decide.catalog import Catalog
 from persistip.model.actions import DatapathAction, RemoveEntry
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, How
+from persistip.model.entry import GuardEntry
 from persistip.model.node import Node
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -302,6 +303,47 @@ def oldest_pod_chosen(patch: pytest.MonkeyPatch) -> None:
         "persistip.decide.holder._newest",
         lambda pods, present: min(pods, key=lambda pod: (pod.meta.created_at, pod.meta.name)),
     )
+
+
+@mistake("unopposed_route_holds")
+def suspects_ignored(patch: pytest.MonkeyPatch) -> None:
+    """A node that is recorded as dead has candidates."""
+    patch.setattr("persistip.decide.catalog.select_suspects", lambda *_: frozenset())
+
+
+@mistake("unopposed_route_holds")
+def preference_ignored(patch: pytest.MonkeyPatch) -> None:
+    """The newest Pod holds, whomever the annotation prefers."""
+    patch.setattr("persistip.decide.holder.PREFER", "nobody reads this")
+
+
+@mistake("unopposed_route_holds")
+def frozen_choice_ignored(patch: pytest.MonkeyPatch) -> None:
+    """The annotation ``hold`` holds nobody."""
+    patch.setattr("persistip.decide.holder.HOLD", "nobody reads this")
+
+
+@mistake("held_address_stays")
+def later_service_withdraws(patch: pytest.MonkeyPatch) -> None:
+    """A Service that takes an address refuses the route that holds it, as the route's own faults do."""
+    real = services.service_faults
+
+    def faults(facts: Any, claimed: Any, held: Any) -> Any:
+        found, remarks = real(facts, claimed, held)
+        return [attrs.evolve(each, is_live=False) for each in (*found, *remarks)], []
+
+    patch.setattr("persistip.decide.acceptance.service_faults", faults)
+
+
+@mistake("nobody_else_sends_from_it")
+def guard_left_out(patch: pytest.MonkeyPatch) -> None:
+    """A node delivers an address and lets every Pod send from it."""
+    real = entries._entries
+
+    def unguarded(*args: Any) -> Any:
+        return tuple(each for each in real(*args) if not isinstance(each, GuardEntry))
+
+    patch.setattr(entries, "_entries", unguarded)
 
 
 @mistake("grant_is_permitted")

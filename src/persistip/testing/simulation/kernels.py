@@ -9,11 +9,12 @@ attachment in the API, whatever the processes know.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
 
 from persistip.backends.memory import Delivered
-from persistip.model.address import Prefix, is_overlapping, show
+from persistip.model.address import IPAddress, Prefix, is_overlapping, is_within, show
 from persistip.model.attachment import AddressAttachment
-from persistip.model.entry import LinkRef, RouteEntry
+from persistip.model.entry import GuardEntry, LinkRef, RouteEntry
 from persistip.testing.simulation.network import Ledger
 from persistip.testing.simulation.processes import Knowledge
 from persistip.testing.simulation.promises import name_of
@@ -118,9 +119,42 @@ class KernelJudge:
             arrived = self._site.fabric.send(ip, source=CLIENT[ip.version])
             if not isinstance(arrived, Delivered) or now() <= self._site.machines[arrived.node].mistaken_until:
                 continue
-            if not any(pod == arrived.pod and ip in prefix for prefix, pod in self._led):
+            if not self._may_use(arrived.pod, ip):
                 said = f"a packet for {ip} arrived at {arrived.pod} on {arrived.node}"
                 self._trace.accuse("P2", self.packet_reaches_a_holder, said)
+        self.nobody_else_sends_from_it()
+
+    def _may_use(self, pod: str, ip: IPAddress) -> bool:
+        return any(pod == led and ip.version == prefix.version and ip in prefix for prefix, led in self._led)
+
+    def nobody_else_sends_from_it(self) -> None:
+        """Where an address is delivered, no Pod but one that holds or releases it there sends from it."""
+        guarded = {
+            (machine.name, entry.prefix) for machine in self._site.machines.values() for entry in self._guards(machine)
+        }
+        routed = {(machine.name, entry.prefix) for machine, entry in self._routes()}
+        for sandbox in self._site.sandboxes.values():
+            for ip in SINGLES if sandbox.is_up and now() > self._site.machines[sandbox.machine].mistaken_until else ():
+                here = {
+                    prefix for name, prefix in routed if name == sandbox.machine and is_within(ip_network(ip), prefix)
+                }
+                if not here or self._may_use(sandbox.uid, ip) or (here & self._unguarded(sandbox.machine, guarded)):
+                    continue
+                left = self._site.fabric.send_from(sandbox.uid, ip)
+                if isinstance(left, Delivered) and left.source == ip:
+                    said = f"{sandbox.uid} on {sandbox.machine} sends from {ip}, which is not its own"
+                    self._trace.accuse("P2", self.nobody_else_sends_from_it, said)
+
+    def _guards(self, machine: Machine) -> list[GuardEntry]:
+        kernel = self._site.fabric.node(machine.name)
+        found = [entry for entry in kernel.entries if isinstance(entry, GuardEntry)]
+        self._site.drifted -= {(machine.name, entry) for entry in kernel.entries}
+        return found
+
+    def _unguarded(self, machine: str, guarded: set[tuple[str, Prefix]]) -> set[Prefix]:
+        """What lost its guard by no fault of ours, and has not got it back yet."""
+        lost = {entry.prefix for name, entry in self._site.drifted if name == machine}
+        return {prefix for prefix in lost if (machine, prefix) not in guarded}
 
     # ------------------------------------------------------------ P1
     def address_is_programmed_for_one_route(

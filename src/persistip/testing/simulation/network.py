@@ -117,6 +117,8 @@ class Link:
     """The state of one process's connection."""
 
     is_cut: bool = False
+    is_slow: bool = False
+    """Whether every write from here is late."""
     behind_until: dict[str, float] = attrs.field(factory=dict)
     """Until when the watch of a kind hears nothing."""
     broken: set[str] = attrs.field(factory=set)
@@ -187,7 +189,7 @@ class Network:
             await self.hop()
             self.trace.note(actor, f"request lost: {key}")
             raise UnavailableError("the request is lost", system="simulation")
-        delay = self.late() if self.chance(weather.late_requests) else 0.0
+        delay = self.late() if link.is_slow or self.chance(weather.late_requests) else 0.0
         if delay:
             self.trace.note(actor, f"request is slow ({delay:.2f} s): {key}")
         carried: asyncio.Task[T | BackendError] = self._send(self._carry(actor, key, call, delay))

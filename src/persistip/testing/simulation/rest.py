@@ -7,7 +7,7 @@ plan, which must find nothing to do, and against the rules as ``rules.py`` says 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from random import Random
 
 import attrs
@@ -15,10 +15,10 @@ import attrs
 from persistip.backends.memory import Delivered
 from persistip.decide.catalog import Catalog
 from persistip.decide.modes import BUILT_IN
-from persistip.model.address import is_overlapping, is_single, overlap, show
-from persistip.model.attachment import AddressAttachment
+from persistip.model.address import Prefix, is_overlapping, is_single, overlap, show
+from persistip.model.attachment import AddressAttachment, How
 from persistip.model.conditions import Status, find_condition
-from persistip.model.keys import Kind, ObjectKey, attachment_key
+from persistip.model.keys import attachment_key
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
 from persistip.model.views import Policy, RouteView
@@ -26,7 +26,14 @@ from persistip.runtime.cycle import decide
 from persistip.strategies import Batch, ReactionMode
 from persistip.testing.simulation.network import Ledger
 from persistip.testing.simulation.promises import brief, name_of
-from persistip.testing.simulation.rules import candidates, is_accepted, is_gone, parents_of, prefixes_of
+from persistip.testing.simulation.rules import (
+    candidates,
+    is_accepted,
+    is_gone,
+    is_service_first,
+    parents_of,
+    prefixes_of,
+)
 from persistip.testing.simulation.site import CLIENT, Site
 from persistip.testing.simulation.trace import Trace
 
@@ -109,25 +116,34 @@ class RestJudge:
             return
         if any(is_overlapping(one, two) for one in claims for two in claims if one != two):
             return
-        if self._is_waiting(route):
+        if self._is_waiting(route) or is_service_first(self._objects, route):
             return
         attachment = self._attachment_of(route)
         found = candidates(self._objects, route, self._modes())
         held = attachment.spec.holder if attachment is not None else None
         if not found:
             pod = None if held is None else self._pod(held.pod_uid)
-            if pod is not None and not pod.meta.is_terminating:
+            if pod is not None and not pod.meta.is_terminating and not self._is_held_fast(route, pod):
                 said = f"{route.key.path} is held by {pod.meta.name}, which may not"
                 self._trace.accuse("P3", self.unopposed_route_holds, said)
             return
         newest = max(pod.meta.created_at for pod in found)
         wanted = {pod.meta.uid for pod in found if pod.meta.created_at == newest or route.meta.annotations}
+        preferred = route.meta.annotations.get("persistip.dev/prefer")
+        wanted = {pod.meta.uid for pod in found if pod.meta.name == preferred} or wanted
+        frozen = None if held is None else self._pod(held.pod_uid)
+        if frozen is not None and self._is_held_fast(route, frozen):
+            wanted = {frozen.meta.uid}
         if attachment is None or held is None or held.pod_uid not in wanted:
             who = "nobody" if held is None else held.pod_name
             said = f"{route.key.path} is held by {who} and not by the newest of {[pod.meta.name for pod in found]}"
             self._trace.accuse("P3", self.unopposed_route_holds, said)
         elif set(attachment.spec.held_prefixes) != claims:
             self._trace.accuse("P3", self.unopposed_route_holds, f"{route.key.path}: {brief(attachment.spec)}")
+
+    @staticmethod
+    def _is_held_fast(route: GKEIPRoute, pod: Pod) -> bool:
+        return route.meta.annotations.get("persistip.dev/hold") == "true" and pod.phase not in ("Succeeded", "Failed")
 
     def _pod(self, uid: str) -> Pod | None:
         return next((each for each in self._objects.values() if isinstance(each, Pod) and each.meta.uid == uid), None)
@@ -198,17 +214,13 @@ class RestJudge:
             if not machine.is_on:
                 continue
             kernel = self._site.fabric.node(machine.name)
-            here = [
-                each
-                for each in self._attachments
-                if each.spec.holder is not None and each.spec.holder.node_name == machine.name
-            ]
-            wanted = {prefix for each in here for prefix in each.spec.held_prefixes}
+            here = [(each.meta.uid, *place) for each in self._attachments for place in _places(each, machine.name)]
+            wanted = {prefix for _, _, prefixes in here for prefix in prefixes}
             left = [entry for entry in kernel.entries | kernel.stale if entry.prefix not in wanted]
             if left:
                 said = f"{machine.name} is left with {', '.join(sorted(map(repr, left)))}"
                 self._trace.accuse("P4", self.kernels_hold_nothing_else, said)
-            needed = {(each.meta.uid, each.spec.holder.pod_uid) for each in here if each.spec.holder is not None}
+            needed = {(attachment, pod) for attachment, pod, _ in here}
             pins = [pin for pin in kernel.pins if (pin.attachment_uid, pin.pod_uid) not in needed]
             if pins:
                 self._trace.accuse("P4", self.kernels_hold_nothing_else, f"{machine.name} is left with {pins}")
@@ -228,6 +240,11 @@ class RestJudge:
                     self._trace.accuse("P1", self.announced_by_holders, said)
 
 
-def key_of(route: GKEIPRoute) -> ObjectKey:
-    """Its key."""
-    return ObjectKey(Kind.ROUTE, route.meta.namespace, route.meta.name)
+def _places(attachment: AddressAttachment, node: str) -> Iterator[tuple[str, tuple[Prefix, ...]]]:
+    """For which Pods (UIDs) a node holds which prefixes, or still delivers them because the new holder cannot."""
+    holder = attachment.spec.holder
+    if holder is not None and holder.node_name == node:
+        yield holder.pod_uid, attachment.spec.held_prefixes
+    for release in attachment.spec.releasing:
+        if release.node_name == node and release.how is How.AFTER_READY:
+            yield release.pod_uid, release.prefixes

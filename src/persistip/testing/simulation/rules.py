@@ -11,15 +11,17 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from ipaddress import ip_network
 
-from persistip.model.address import AddressSpec, Prefix
-from persistip.model.gateway import From, Gateway
+from persistip.model.address import AddressSpec, Prefix, is_overlapping
+from persistip.model.attachment import AddressAttachment
+from persistip.model.gateway import ConfigMap, From, Gateway
 from persistip.model.keys import Kind, ObjectKey
 from persistip.model.node import Namespace, Node
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
+from persistip.model.service import Service
 from persistip.strategies import ClusterObject, ReactionMode
 from persistip.testing.builders import STANDARD_CLASS
-from persistip.testing.simulation.site import LABEL
+from persistip.testing.simulation.site import LABEL, SYSTEM
 
 Objects = Mapping[ObjectKey, ClusterObject]
 
@@ -55,12 +57,46 @@ def is_labelled(objects: Objects, namespace: str) -> bool:
     return isinstance(found, Namespace) and found.meta.labels.get(LABEL) == "yes"
 
 
+def owner_of(objects: Objects, prefix: Prefix) -> Gateway | None:
+    """The Gateway to which a prefix belongs: through which some of it is attached, else the oldest, else by name."""
+    ours = (each for each in objects.values() if isinstance(each, Gateway) and each.class_name == STANDARD_CLASS)
+    listing = [each for each in ours if any(is_overlapping(prefix, own) for own in prefixes_of(each.addresses))]
+    if len(listing) < 2:
+        return next(iter(listing), None)
+    through = {
+        held.gateway.uid
+        for each in objects.values()
+        if isinstance(each, AddressAttachment)
+        for held in each.spec.addresses
+        if is_overlapping(held.prefix, prefix)
+    }
+    return min(listing, key=lambda each: (each.meta.uid not in through, each.meta.created_at, each.meta.name))
+
+
 def is_granted(objects: Objects, route: GKEIPRoute, prefix: Prefix) -> bool:
-    """Whether a Gateway that a route names lists a prefix and admits the route, other routes apart."""
+    """Whether a Gateway that a route names has a prefix and admits the route, other routes apart."""
+    owner = owner_of(objects, prefix)
     admitting = (
         each for each in parents_of(objects, route) if is_open(each) or is_labelled(objects, route.meta.namespace)
     )
-    return any(lists(each, prefix) for each in admitting)
+    return any(lists(each, prefix) and each is owner for each in admitting)
+
+
+def is_service_first(objects: Objects, route: GKEIPRoute) -> bool:
+    """Whether a Service that is not younger than a route has an address of its."""
+    return any(
+        each.meta.created_at <= route.meta.created_at and is_overlapping(ip_network(ip), prefix)
+        for each in objects.values()
+        if isinstance(each, Service)
+        for ip in each.ips
+        for prefix in prefixes_of(route.addresses)
+    )
+
+
+def suspected(objects: Objects) -> frozenset[str]:
+    """The UIDs of the Nodes that are recorded as dead."""
+    found = objects.get(ObjectKey(Kind.CONFIG_MAP, SYSTEM, "persistip-suspects"))
+    return frozenset(value.split()[0] for _, value in found.data) if isinstance(found, ConfigMap) else frozenset()
 
 
 def is_accepted(objects: Objects, route: GKEIPRoute) -> bool:
@@ -77,6 +113,7 @@ def is_gone(objects: Objects, name: str, uid: str) -> bool:
 def candidates(objects: Objects, route: GKEIPRoute, modes: Mapping[str, ReactionMode]) -> list[Pod]:
     """The Pods that may hold a route's addresses, by name."""
     families = {prefix.version for prefix in prefixes_of(route.addresses)}
+    suspects = suspected(objects)
     plugged = modes.get(route.meta.annotations.get("persistip.dev/reaction-mode", ""))
     found = []
     for key in sorted(objects):
@@ -93,6 +130,7 @@ def candidates(objects: Objects, route: GKEIPRoute, modes: Mapping[str, Reaction
             and not pod.meta.is_terminating
             and isinstance(node, Node)
             and not node.out_of_service
+            and node.meta.uid not in suspects
             and families <= {ip.version for ip in pod.ips}
         ):
             found.append(pod)

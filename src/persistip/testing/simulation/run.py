@@ -29,7 +29,7 @@ from persistip.model.route import GKEIPRoute
 from persistip.settings import AgentSettings, ControllerSettings
 from persistip.strategies import AddressAllocator, Announcer, Datapath, ReactionMode
 from persistip.testing.builders import START
-from persistip.testing.simulation import steps, troubles
+from persistip.testing.simulation import others, steps, troubles
 from persistip.testing.simulation.facts import Facts
 from persistip.testing.simulation.kernels import KernelJudge
 from persistip.testing.simulation.network import Door, Ledger, Network, Weather, Written
@@ -49,7 +49,7 @@ from persistip.testing.simulation.trace import Trace, Violation
 from persistip.testing.virtualtime import LoopClock, VirtualTimeLoop
 
 STEPS = 40
-KINDS_OF_STEP = (steps, troubles)
+KINDS_OF_STEP = (steps, troubles, others)
 """The modules in which kinds of step are registered, by being imported."""
 SETTLE_SECONDS = 180.0 + EXCUSED_SECONDS
 QUIET_SECONDS = 120.0
@@ -159,6 +159,19 @@ class Simulation:
                 self.trace.note(each.name, "dies")
                 await each.kill()
         self._controllers = []
+
+    async def depose(self, *, after: float) -> None:
+        """The leader's writes of the next *after* seconds are late; then it dies, and at once another leads."""
+        deposed = [each for each in self._controllers if each.is_alive]
+        for each in deposed:
+            each.link.is_slow = True
+        await asyncio.sleep(after)
+        for each in deposed:
+            self.trace.note(each.name, "is deposed")
+            await each.kill()
+        if deposed:
+            self._controllers = [each for each in self._controllers if each.is_alive]
+            self.lead()
 
     def hand_over(self, *, overlap: float) -> None:
         """Another leads; the old leader dies only *overlap* seconds later."""

@@ -19,6 +19,7 @@ import attrs
 from persistip.backends.memory import MemoryFabric
 from persistip.errors import StaleError
 from persistip.model.address import IPAddress
+from persistip.model.entry import Entry
 from persistip.model.keys import Kind, ObjectKey
 from persistip.model.pod import Pod
 from persistip.strategies import ClusterObject
@@ -38,6 +39,7 @@ POOLS: Mapping[str, tuple[str, ...]] = {
 }
 CLIENT: Mapping[int, IPAddress] = {4: ip_address("198.51.100.7"), 6: ip_address("2001:db8:ffff::7")}
 USER = "user"
+SYSTEM = "persistip-system"
 EXCUSED_SECONDS = 15.0
 """How long after a running machine's Node was deleted what happens there is the fault of whoever deleted it."""
 
@@ -74,6 +76,8 @@ class Site:
         self.sandboxes: dict[str, Sandbox] = {}
         self.link_owners: dict[tuple[str, int], str] = {}
         """Which Pod (UID) was ever behind which link (node, index); a link is never used twice."""
+        self.drifted: set[tuple[str, Entry]] = set()
+        """Which entries somebody took out of which kernel, and that have not been seen there since."""
         self.told_ips: dict[str, set[IPAddress]] = {}
         """Which IPs the API ever gave to which Pod (UID)."""
         self.random = random
@@ -137,7 +141,7 @@ class Site:
             {
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
-                "metadata": {"name": "allowed", "namespace": "persistip-system"},
+                "metadata": {"name": "allowed", "namespace": SYSTEM},
                 "data": {"allowedAddresses": "203.0.113.0/24, 2001:db8::/64"},
             }
         )
@@ -356,7 +360,7 @@ class Site:
 
 
 def _gateway_class(name: str, controller: str) -> JSON:
-    ref = {"group": "", "kind": "ConfigMap", "name": "allowed", "namespace": "persistip-system"}
+    ref = {"group": "", "kind": "ConfigMap", "name": "allowed", "namespace": SYSTEM}
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "GatewayClass",

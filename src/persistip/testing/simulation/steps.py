@@ -217,7 +217,8 @@ async def route_made(simulation: Simulation, step_: Step) -> None:
         simulation.trace.note(USER, f"route {'/'.join(place)} for {_describe(chosen_values(step_), parents)}, {mode}")
 
 
-def _routes(simulation: Simulation) -> list[GKEIPRoute]:
+def routes(simulation: Simulation) -> list[GKEIPRoute]:
+    """Those that are ours, by name."""
     found = (simulation.ledger.objects[key] for key in sorted(simulation.ledger.objects) if key.kind is Kind.ROUTE)
     return [each for each in found if isinstance(each, GKEIPRoute) and each.meta.name != "foreign"]
 
@@ -225,7 +226,7 @@ def _routes(simulation: Simulation) -> list[GKEIPRoute]:
 @step(6)
 async def route_edited(simulation: Simulation, step_: Step) -> None:
     """A route claims other addresses, or through other Gateways."""
-    found, parents, values = step_.pick(0, _routes(simulation)), step_.pick(3, PARENTS), chosen_values(step_)
+    found, parents, values = step_.pick(0, routes(simulation)), step_.pick(3, PARENTS), chosen_values(step_)
     if found is None or parents is None:
         return
 
@@ -240,7 +241,7 @@ async def route_edited(simulation: Simulation, step_: Step) -> None:
 @step(3)
 async def route_extended(simulation: Simulation, step_: Step) -> None:
     """A route claims one more address, perhaps another's."""
-    found = step_.pick(0, _routes(simulation))
+    found = step_.pick(0, routes(simulation))
     if found is None or "203.0.113.0/30" in (*chosen_values(step_), *(each.value for each in found.addresses)):
         return
     values = sorted({each.value for each in found.addresses} | set(chosen_values(step_)))
@@ -256,7 +257,7 @@ async def route_extended(simulation: Simulation, step_: Step) -> None:
 @step(3)
 async def route_deleted(simulation: Simulation, step_: Step) -> None:
     """A route is deleted."""
-    found = step_.pick(0, _routes(simulation))
+    found = step_.pick(0, routes(simulation))
     if found is not None:
         simulation.trace.note(USER, f"route {found.key.path} is deleted")
         await simulation.site.delete(Kind.ROUTE, found.meta.namespace, found.meta.name)
@@ -265,7 +266,7 @@ async def route_deleted(simulation: Simulation, step_: Step) -> None:
 @step(4)
 async def route_made_again(simulation: Simulation, step_: Step) -> None:
     """A route is deleted and at once made again under its name."""
-    found, parents, values = step_.pick(0, _routes(simulation)), step_.pick(3, PARENTS), chosen_values(step_)
+    found, parents, values = step_.pick(0, routes(simulation)), step_.pick(3, PARENTS), chosen_values(step_)
     if found is None or parents is None:
         return
     simulation.trace.note(USER, f"route {found.key.path} is made again: {_describe(values, parents)}")

@@ -90,6 +90,7 @@ async def kernel_drifts(simulation: Simulation, step_: Step) -> None:
         simulation.trace.note("machine", f"{machine.name} loses {entry}")
         act = simulation.site.fabric.lose if step_.numbers[2] % 2 else simulation.site.fabric.damage
         act(machine.name, entry)
+        simulation.site.drifted.add((machine.name, entry))
 
 
 # ---------------------------------------------------------------- processes and what is between them
@@ -102,7 +103,13 @@ async def controller_crashes(simulation: Simulation, step_: Step) -> None:
 
 @step(5)
 async def leader_changes(simulation: Simulation, step_: Step) -> None:
-    """Another process leads, while the old leader does not know it for a while."""
+    """The leader is deposed and another leads at once; what the old one asked for last arrives late."""
+    await simulation.depose(after=0.3 * step_.fraction(0))
+
+
+@step(2)
+async def leaders_overlap(simulation: Simulation, step_: Step) -> None:
+    """Another process leads, and the old leader, which should know, leads on for a while."""
     simulation.hand_over(overlap=MAX_LATE_SECONDS * step_.fraction(0))
 
 
