@@ -21,7 +21,7 @@ from persistip.model.actions import DatapathAction, ForgetPin, Outcome, RecordPi
 from persistip.model.address import Prefix, is_overlapping, is_single
 from persistip.model.attachment import AddressAttachment, How, NodeReport, NodeStateName
 from persistip.model.conditions import Reason
-from persistip.model.entry import Announcement, Entry, NodeScope
+from persistip.model.entry import Announcement, Entry, GuardEntry, NodeScope, RouteEntry
 from persistip.model.gateway import Mode
 from persistip.model.views import NodeView
 
@@ -82,8 +82,7 @@ def plan_node(view: NodeView) -> NodePlan:
         *(RecordPin(duty.pin) for duty in unpinned if duty.pin is not None),
         *diff_entries(desired, kept, view.state),
     )
-    if not actions:
-        actions = _forget_pins(view, duties, strange)
+    actions += _forget_pins(view, duties, strange, wanted=desired | kept)
     reports = [
         *(report for duty in duties if (report := _report(duty, desired, view)) is not None),
         *(_report_strange(attachment, view) for attachment in strange),
@@ -101,8 +100,19 @@ def _standing(view: NodeView, prefixes: tuple[Prefix, ...]) -> frozenset[Entry]:
     return frozenset(entry for entry in view.state.entries | view.state.stale if entry.prefix in prefixes)
 
 
-def _forget_pins(view: NodeView, duties: list[Duty], strange: list[AddressAttachment]) -> tuple[DatapathAction, ...]:
-    """A pin goes with the last entry that rests on it: when its Pod neither holds nor releases anything here."""
+def _forget_pins(
+    view: NodeView, duties: list[Duty], strange: list[AddressAttachment], *, wanted: frozenset[Entry]
+) -> tuple[DatapathAction, ...]:
+    """
+    A pin goes after the last entry that rests on it, when its Pod neither holds nor releases anything here.
+
+    Whatever else is still to be done: an entry of others that cannot be put must not keep it.
+    """
+    resting = {
+        (entry.link, entry.hardware_address)
+        for entry in (view.state.entries | view.state.stale) - wanted
+        if isinstance(entry, RouteEntry | GuardEntry)
+    }
     needed = {
         (duty.attachment.meta.uid, duty.attachment.spec.holder.pod_uid)
         for duty in duties
@@ -113,7 +123,9 @@ def _forget_pins(view: NodeView, duties: list[Duty], strange: list[AddressAttach
     gone = [
         pin
         for pin in view.state.pins
-        if (pin.attachment_uid, pin.pod_uid) not in needed and pin.attachment_uid not in untouched
+        if (pin.attachment_uid, pin.pod_uid) not in needed
+        and pin.attachment_uid not in untouched
+        and (pin.link, pin.hardware_address) not in resting
     ]
     return tuple(ForgetPin(pin) for pin in sorted(gone, key=lambda pin: (pin.attachment_uid, pin.pod_uid)))
 

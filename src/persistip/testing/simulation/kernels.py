@@ -127,6 +127,18 @@ class KernelJudge:
     def _may_use(self, pod: str, ip: IPAddress) -> bool:
         return any(pod == led and ip.version == prefix.version and ip in prefix for prefix, led in self._led)
 
+    def _may_send(self, machine: str, pod: str, ip: IPAddress) -> bool:
+        """Whether a Pod holds or releases an IP there, or its node took it for one that does, not knowing better."""
+        for each in self._ledger.objects.values():
+            if not isinstance(each, AddressAttachment):
+                continue
+            for prefix in filter(lambda prefix: is_within(ip_network(ip), prefix), each.spec.claimed_prefixes):
+                uids = _pods_of(each, machine, prefix)
+                links = (link for uid in uids for link in self._first_found.get((each.meta.uid, uid), ()))
+                if pod in uids or any(self._site.link_owners.get((machine, link.index)) == pod for link in links):
+                    return True
+        return False
+
     def nobody_else_sends_from_it(self) -> None:
         """Where an address is delivered, no Pod but one that holds or releases it there sends from it."""
         guarded = {
@@ -138,7 +150,11 @@ class KernelJudge:
                 here = {
                     prefix for name, prefix in routed if name == sandbox.machine and is_within(ip_network(ip), prefix)
                 }
-                if not here or self._may_use(sandbox.uid, ip) or (here & self._unguarded(sandbox.machine, guarded)):
+                if (
+                    not here
+                    or self._may_send(sandbox.machine, sandbox.uid, ip)
+                    or (here & self._unguarded(sandbox.machine, guarded))
+                ):
                     continue
                 left = self._site.fabric.send_from(sandbox.uid, ip)
                 if isinstance(left, Delivered) and left.source == ip:
