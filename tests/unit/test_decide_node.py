@@ -621,3 +621,16 @@ def test_agent_refuses_what_is_the_nodes_own(value: str, own: dict[str, str], sa
     kernel.state = attrs.evolve(kernel.state, own_ips=frozenset({ip_address("2001:db8::9")}), gateways=frozenset())
     kernel.settle(world.attachment(), now=world.now + 5)
     assert kernel.state.entries
+
+
+def test_pin_is_forgotten_although_another_address_cannot_be_put(kernel: Kernel) -> None:
+    """An obstacle of one attachment keeps no pin of another; one whose entries still stand is kept for them."""
+    kernel.settle(attachment(uid="one"), attachment(OTHER, pod="y", uid="two"))
+    standing = next(entry for entry in kernel.state.entries if isinstance(entry, RouteEntry) and entry.prefix != OTHER)
+    kernel.state = attrs.evolve(kernel.state, entries=kernel.state.entries - {standing})
+    first = kernel.look(attachment(uid="one"))
+    assert {type(action) for action in first.actions} == {PutEntry, RemoveEntry}, "the pin outlives what rests on it"
+    kernel.apply(action for action in first.actions if isinstance(action, RemoveEntry))
+    second = kernel.look(attachment(uid="one"))
+    assert [type(action) for action in second.actions] == [PutEntry, ForgetPin]
+    assert second.actions[1].pin.attachment_uid == "two"  # type: ignore[union-attr]

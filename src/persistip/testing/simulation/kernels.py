@@ -122,7 +122,6 @@ class KernelJudge:
             if not self._may_use(arrived.pod, ip):
                 said = f"a packet for {ip} arrived at {arrived.pod} on {arrived.node}"
                 self._trace.accuse("P2", self.packet_reaches_a_holder, said)
-        self.nobody_else_sends_from_it()
 
     def _may_use(self, pod: str, ip: IPAddress) -> bool:
         return any(pod == led and ip.version == prefix.version and ip in prefix for prefix, led in self._led)

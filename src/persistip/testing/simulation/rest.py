@@ -16,7 +16,7 @@ from persistip.backends.memory import Delivered
 from persistip.decide.catalog import Catalog
 from persistip.decide.modes import BUILT_IN
 from persistip.model.address import Prefix, is_overlapping, is_single, overlap, show
-from persistip.model.attachment import AddressAttachment, How
+from persistip.model.attachment import AddressAttachment, How, Release
 from persistip.model.conditions import Status, find_condition
 from persistip.model.keys import attachment_key
 from persistip.model.pod import Pod
@@ -157,6 +157,8 @@ class RestJudge:
             for release in each.spec.releasing:
                 machine = self._site.machines.get(release.node_name)
                 is_off = machine is not None and not machine.is_on
+                if self._is_obstructed(release):
+                    return True
                 if is_off and not is_gone(self._objects, release.node_name, release.node_uid):
                     return True
         return False
@@ -214,7 +216,7 @@ class RestJudge:
             if not machine.is_on:
                 continue
             kernel = self._site.fabric.node(machine.name)
-            here = [(each.meta.uid, *place) for each in self._attachments for place in _places(each, machine.name)]
+            here = [(each.meta.uid, *place) for each in self._attachments for place in self._places(each, machine.name)]
             wanted = {prefix for _, _, prefixes in here for prefix in prefixes}
             left = [entry for entry in kernel.entries | kernel.stale if entry.prefix not in wanted]
             if left:
@@ -224,6 +226,20 @@ class RestJudge:
             pins = [pin for pin in kernel.pins if (pin.attachment_uid, pin.pod_uid) not in needed]
             if pins:
                 self._trace.accuse("P4", self.kernels_hold_nothing_else, f"{machine.name} is left with {pins}")
+
+    def _places(self, attachment: AddressAttachment, node: str) -> Iterator[tuple[str, tuple[Prefix, ...]]]:
+        """For which Pods (UIDs) a node holds which prefixes, or still has them because what follows cannot stand."""
+        holder = attachment.spec.holder
+        if holder is not None and holder.node_name == node:
+            yield holder.pod_uid, attachment.spec.held_prefixes
+        for release in attachment.spec.releasing:
+            if release.node_name == node and (release.how is How.AFTER_READY or self._is_obstructed(release)):
+                yield release.pod_uid, release.prefixes
+
+    def _is_obstructed(self, release: Release) -> bool:
+        """Whether something foreign keeps a node from replacing what it is to release: make before break."""
+        obstacles = self._site.fabric.node(release.node_name).obstacles
+        return overlap(release.prefixes, obstacles) is not None
 
     def announced_by_holders(self) -> None:
         """Nothing is announced but by its holder's node, at its epoch."""
@@ -238,13 +254,3 @@ class RestJudge:
                 if (machine.name, each.prefix, each.epoch) not in wanted:
                     said = f"{machine.name} announces {show(each.prefix)} at epoch {each.epoch}"
                     self._trace.accuse("P1", self.announced_by_holders, said)
-
-
-def _places(attachment: AddressAttachment, node: str) -> Iterator[tuple[str, tuple[Prefix, ...]]]:
-    """For which Pods (UIDs) a node holds which prefixes, or still delivers them because the new holder cannot."""
-    holder = attachment.spec.holder
-    if holder is not None and holder.node_name == node:
-        yield holder.pod_uid, attachment.spec.held_prefixes
-    for release in attachment.spec.releasing:
-        if release.node_name == node and release.how is How.AFTER_READY:
-            yield release.pod_uid, release.prefixes

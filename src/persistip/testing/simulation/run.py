@@ -119,6 +119,8 @@ class Simulation:
         self._agents: dict[str, Process] = {}
         self._lives = 0
         self.is_at_rest = False
+        # A guard that the kernel refused is missing until it is put again, and its route may stand before.
+        self._is_egress_judged = self.weather.kernel_failures == 0
 
     # ------------------------------------------------------------ processes
     def processes(self) -> list[Process]:
@@ -248,7 +250,7 @@ class Simulation:
             for each in scenario:
                 await play(self, each)
                 await asyncio.sleep(each.wait)
-                self._kernels.packet_reaches_a_holder()
+                self._look_at_packets()
                 if self.trace.violations:
                     return
             await self._come_to_rest()
@@ -298,7 +300,12 @@ class Simulation:
             self.site.fabric.repeat_announcements()
             if ticks % 20 == 0:
                 self.site.fabric.forget_neighbours()
-            self._kernels.packet_reaches_a_holder()
+            self._look_at_packets()
+
+    def _look_at_packets(self) -> None:
+        self._kernels.packet_reaches_a_holder()
+        if self._is_egress_judged:
+            self._kernels.nobody_else_sends_from_it()
 
     # ------------------------------------------------------------ the trace
     def _describe(self, written: Written) -> None:
