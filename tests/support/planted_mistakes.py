@@ -317,12 +317,6 @@ def preference_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("persistip.decide.holder.PREFER", "nobody reads this")
 
 
-@mistake("unopposed_route_holds")
-def frozen_choice_ignored(patch: pytest.MonkeyPatch) -> None:
-    """The annotation ``hold`` holds nobody."""
-    patch.setattr("persistip.decide.holder.HOLD", "nobody reads this")
-
-
 @mistake("held_address_stays")
 def later_service_withdraws(patch: pytest.MonkeyPatch) -> None:
     """A Service that takes an address refuses the route that holds it, as the route's own faults do."""
