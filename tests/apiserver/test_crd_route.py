@@ -5,6 +5,8 @@ Every object here is judged twice: by a real API server that has the CRD, and by
 all there is where GKE's own CRD is installed. Both must say the same.
 """
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from controlplane import ControlPlane
 from world import World
 
 from persistip.decide.plan_route import plan_route
+from persistip.manifests import Parameters, build
 from persistip.model.address import AddressSpec, Malformed, never_usable, parse_prefix
 from persistip.model.route import GKEIPRoute
 from persistip.testing import config_map, gateway, gateway_class, namespace
@@ -73,7 +76,7 @@ def faults_of(body: dict[str, Any], class_name: str = STANDARD) -> list[str]:
         gateway(addresses=POOL, class_name=class_name),
         found,
     )
-    return [str(fault) for fault in plan_route(world.view("nat-0")).verdict.faults]
+    return [str(fault) for fault in plan_route(world.view(found.meta.name)).verdict.faults]
 
 
 # What is refused: the sentence, and what is wrong. The class is one that the route could be for.
@@ -276,3 +279,39 @@ def test_kubectl_explains_every_field(plane: ControlPlane) -> None:
     for kind in ("gkeiproutes", "addressattachments"):
         assert "<no description>" not in plane.kubectl("explain", kind, "--recursive")
         assert "DESCRIPTION" in plane.kubectl("explain", f"{kind}.spec")
+
+
+def without_rules(node: Any) -> Any:
+    """Return a schema with the same fields of the same types, and nothing that would refuse or fill in a value."""
+    if isinstance(node, list):
+        return [without_rules(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    limits = {"default", "enum", "pattern", "x-kubernetes-validations"}
+    limits |= {f"{which}{what}" for which in ("min", "max") for what in ("Items", "Length", "imum")}
+    return {name: without_rules(child) for name, child in node.items() if name not in limits}
+
+
+@pytest.fixture(scope="module")
+def bare_plane() -> Iterator[ControlPlane]:
+    """Return an API server whose CRD has the fields alone, as a cluster may have that did not get it from us."""
+    (crd,) = build(Parameters(), ["crd-gkeiproutes.yaml"])
+    crd["spec"]["versions"] = without_rules(crd["spec"]["versions"])
+    with ControlPlane() as plane:
+        plane.kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(crd))
+        plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+        plane.must("POST", "/api/v1/namespaces", {"metadata": {"name": "tenant"}})
+        yield plane
+
+
+def test_without_rules_in_the_schema_the_controller_refuses(bare_plane: ControlPlane) -> None:
+    """Where the CRD lets everything through, each faulty route is listed, read and refused, and a good one accepted."""
+    for case, (_, changes) in REFUSED.items():
+        body = manifest(**changes)
+        body["metadata"]["name"] = case
+        bare_plane.must("POST", ROUTES, body)
+    bare_plane.must("POST", ROUTES, manifest())
+    stored = bare_plane.must("GET", ROUTES)["items"]
+    refused = {each["metadata"]["name"] for each in stored if faults_of(each)}
+    assert {each["metadata"]["name"] for each in stored} == {*REFUSED, "nat-0"}
+    assert refused == set(REFUSED)
