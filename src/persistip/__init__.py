@@ -7,8 +7,8 @@ everything else may change without notice.
 
 By semantic versioning: the nouns of the model, Outcome, the errors, Controller, Agent, plan_route, plan_node,
 plan_gateway, to_model, from_model, threaded, Cluster, AddressAllocator, Datapath and ReactionMode are stable; views,
-plans, states, actions, settings and features may gain members and fields with defaults; Announcer, Catalog and Clock
-are provisional.
+plans, states, actions, settings and features may gain members and fields with defaults; Announcer, Catalog, Lease,
+Election and Clock are provisional.
 """
 
 from __future__ import annotations
@@ -116,8 +116,15 @@ if TYPE_CHECKING:
         RouteFacts,
         RouteView,
     )
+    from persistip.runtime.election import Election
     from persistip.runtime.threads import BlockingAllocator, threaded
-    from persistip.settings import AgentSettings, AnnounceSettings, ControllerSettings
+    from persistip.settings import (
+        AgentSettings,
+        AnnounceSettings,
+        ClusterSettings,
+        ControllerSettings,
+        ElectionSettings,
+    )
     from persistip.strategies import (
         AddressAllocator,
         AllocatorFeatures,
@@ -131,6 +138,8 @@ if TYPE_CHECKING:
         Cluster,
         ClusterObject,
         Datapath,
+        Lease,
+        LeaseRecord,
         ReactionMode,
         Withdraw,
     )
@@ -165,6 +174,7 @@ __all__ = [
     "ClusterAction",
     "ClusterObject",
     "ClusterRanges",
+    "ClusterSettings",
     "Condition",
     "ConditionType",
     "ConfigError",
@@ -178,6 +188,8 @@ __all__ = [
     "Datapath",
     "DatapathAction",
     "DeleteAttachment",
+    "Election",
+    "ElectionSettings",
     "Entry",
     "ExemptEntry",
     "ForgetPin",
@@ -196,6 +208,8 @@ __all__ = [
     "IPAddress",
     "Kind",
     "LabelSelector",
+    "Lease",
+    "LeaseRecord",
     "LinkRef",
     "Listener",
     "ListenerStatus",
@@ -369,8 +383,15 @@ _HOMES = {
         "RouteFacts",
         "RouteView",
     ),
+    "persistip.runtime.election": ("Election",),
     "persistip.runtime.threads": ("BlockingAllocator", "threaded"),
-    "persistip.settings": ("AgentSettings", "AnnounceSettings", "ControllerSettings"),
+    "persistip.settings": (
+        "AgentSettings",
+        "AnnounceSettings",
+        "ClusterSettings",
+        "ControllerSettings",
+        "ElectionSettings",
+    ),
     "persistip.strategies": (
         "AddressAllocator",
         "AllocatorFeatures",
@@ -384,6 +405,8 @@ _HOMES = {
         "Cluster",
         "ClusterObject",
         "Datapath",
+        "Lease",
+        "LeaseRecord",
         "ReactionMode",
         "Withdraw",
     ),

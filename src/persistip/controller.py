@@ -24,6 +24,7 @@ from persistip.model.views import ClassView, GatewayView, RouteView
 from persistip.runtime.allowance import Allowance
 from persistip.runtime.clock import SystemClock
 from persistip.runtime.cycle import ObjectCycle, Pass
+from persistip.runtime.election import Election
 from persistip.runtime.loops import Tasks, follow
 from persistip.runtime.outcomes import Outcomes
 from persistip.runtime.retry import LATE_SECONDS, soonest_delay
@@ -34,6 +35,7 @@ from persistip.strategies import AddressAllocator, Batch, Clock, Cluster, Reacti
 logger = logging.getLogger("persistip")
 
 _LEAST_RECHECK_SECONDS = 0.001
+_NOT_NOW_SECONDS = 0.05
 
 
 class Controller:
@@ -42,7 +44,8 @@ class Controller:
 
     Run it with ``await controller.run()``, or as ``async with controller:`` inside a program of yours. It acts only
     while it has seen everything: never before the first complete observation (``synced``), and not from a break of the
-    watch until the lists that follow it.
+    watch until the lists that follow it. With an *election* it acts only while it leads, and lists everything anew
+    before its first act; until then it follows the cluster and is ready.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Controller:
         *,
         settings: ControllerSettings | None = None,
         clock: Clock | None = None,
+        election: Election | None = None,
     ) -> None:
         if allocator.features.needs_provisioning:
             message = f"allocator {allocator.features.name!r} provisions a cloud, which this version cannot drive"
@@ -74,6 +78,10 @@ class Controller:
             outcomes=self._outcomes,
             touch=self._touch,
         )
+        self._election = election
+        self._is_leader = election is None
+        self._is_observed = False
+        self._lists_anew = asyncio.Event()
         self._may_act = asyncio.Event()
         self._allowance: Allowance[ObjectKey] = Allowance(self._settings.write_burst, self._settings.writes_per_second)
         self._tasks = Tasks()
@@ -89,9 +97,9 @@ class Controller:
             await self._tasks.wait()
 
     async def __aenter__(self) -> Controller:
-        self._source = self._tasks.start(
-            follow(self._cluster.changes, self._take, name="cluster", on_gap=self._may_act.clear), "changes"
-        )
+        self._source = self._tasks.start(self._observe(), "changes")
+        if self._election is not None:
+            self._tasks.start(self._election.run(self._note_leadership), "election")
         for number in range(self._settings.workers):
             self._tasks.start(self._work(), f"worker-{number}")
         return self
@@ -105,17 +113,62 @@ class Controller:
             self._source.cancel()
         self._queue.close()
         self._may_act.set()
+        if self._election is not None:
+            self._election.resign()
         await self._tasks.stop(self._settings.grace_seconds)
+        if self._election is not None:
+            # Last of all: who takes over must find nothing of ours still under way.
+            await self._election.release()
+
+    async def _observe(self) -> None:
+        """Follow the cluster; from complete lists on anew when leadership is gained."""
+        while True:
+            self._lists_anew.clear()
+            following = asyncio.create_task(
+                follow(self._cluster.changes, self._take, name="cluster", on_gap=self._note_gap)
+            )
+            anew = asyncio.create_task(self._lists_anew.wait())
+            try:
+                await asyncio.wait({following, anew}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (following, anew):
+                    task.cancel()
+                ended, _ = await asyncio.gather(following, anew, return_exceptions=True)
+            if isinstance(ended, Exception):
+                raise ended
 
     def _take(self, batch: Batch) -> None:
         self._touch(self._catalog.update(batch))
         for key, why in batch.unreadable.items():
             logger.warning("cannot read an object", extra={"object": str(key), "error": why})
-        if batch.synced:
-            if not self._may_act.is_set():
-                logger.info("observed everything", extra={"keys": len(self._queue)})
-            self._may_act.set()
+        if batch.synced and not self._is_observed:
+            logger.info("observed everything", extra={"keys": len(self._queue)})
             self.synced.set()
+        self._is_observed = batch.synced
+        self._permit()
+
+    def _note_gap(self) -> None:
+        self._is_observed = False
+        self._permit()
+
+    def _note_leadership(self, is_leader: bool) -> None:
+        self._is_leader = is_leader
+        if is_leader:
+            # What was followed so far may be a while behind what the former leader did.
+            self._is_observed = False
+            self._lists_anew.set()
+        self._permit()
+
+    def _permit(self) -> None:
+        """Let the workers act, or not."""
+        if self._is_observed and self._is_leader:
+            self._may_act.set()
+        elif not self._queue.is_closed:
+            self._may_act.clear()
+
+    def _may_act_now(self) -> bool:
+        """Also between a leader's time being up and its hearing of it."""
+        return self._may_act.is_set() and (self._election is None or self._election.is_leading)
 
     def _touch(self, keys: Iterable[ObjectKey]) -> None:
         # Sorted: in which turn a key comes must not hang on how a process hashes its name.
@@ -130,10 +183,10 @@ class Controller:
             except QueueClosed:
                 return
             try:
-                if self._may_act.is_set():
+                if self._may_act_now():
                     self._schedule(key, await self._cycle.run(key))
                 else:
-                    self._queue.add(key)
+                    self._queue.add_after(key, _NOT_NOW_SECONDS)
             except Exception:
                 # One object that our rules cannot handle must not stop the others; it is loud, and comes again late.
                 logger.exception("a fault of ours stopped one key", extra={"object": str(key)})

@@ -9,7 +9,39 @@ from __future__ import annotations
 
 import attrs
 
+from persistip.errors import ConfigError
 from persistip.model.views import Policy
+
+
+@attrs.frozen(kw_only=True)
+class ClusterSettings:
+    """Where the API server is. Neither set: a Pod's service account inside a Pod, else what kubectl would use."""
+
+    kubeconfig: str | None = None
+    """The kubeconfig to use; several are separated as in the variable KUBECONFIG."""
+    context: str | None = None
+    """The context of the kubeconfig; its current one by default."""
+
+
+@attrs.frozen(kw_only=True)
+class ElectionSettings:
+    """
+    How replicas agree on one of them, with client-go's times.
+
+    They must be in this order: who leads has to know that its time is up before anybody else takes over.
+    """
+
+    lease_seconds: float = 15.0
+    """For how long a lease that is not renewed keeps the others out."""
+    renew_seconds: float = 10.0
+    """For how long who leads goes on without a renewal that succeeds."""
+    retry_seconds: float = 2.0
+    """How often it is renewed."""
+
+    def __attrs_post_init__(self) -> None:
+        if not 0 < self.retry_seconds < self.renew_seconds < self.lease_seconds:
+            message = "election: 0 < retry_seconds < renew_seconds < lease_seconds must hold"
+            raise ConfigError(message)
 
 
 @attrs.frozen(kw_only=True)
@@ -27,6 +59,8 @@ class ControllerSettings:
     """To how many such passes a second it is then slowed down."""
     grace_seconds: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
     """How long a stop waits for what is in work."""
+    election: ElectionSettings = ElectionSettings()
+    """How replicas agree on one of them."""
 
 
 @attrs.frozen(kw_only=True)

@@ -3,7 +3,7 @@ The interfaces that a third party may implement, and nothing else.
 
 One to four methods each, all asynchronous; ``persistip.runtime.threads.threaded`` adapts a synchronous SDK.
 A cancelled ``apply`` means that the outcome is unknown: observe again. Stable by semantic versioning: Cluster,
-AddressAllocator, Datapath, ReactionMode. Provisional: Announcer, Clock.
+AddressAllocator, Datapath, ReactionMode. Provisional: Announcer, Lease, Clock.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ class Batch:
 
     ``objects`` maps a key to its object, or to None when it is gone. ``unreadable`` maps a key to why its object
     could not be decoded; such an object neither counts as present nor as gone. ``synced`` is True from the batch on
-    with which everything that exists has been delivered once. ``resynced`` names kinds whose complete list this
-    batch is: whatever else was known of them is gone.
+    with which everything that exists has been delivered once; False again where something may have been missed, until
+    the lists that follow. ``resynced`` names kinds whose complete list this batch is: whatever else was known of them
+    is gone.
     """
 
     objects: Mapping[ObjectKey, ClusterObject | None] = attrs.field(factory=dict)
@@ -186,6 +187,41 @@ class ReactionMode(Protocol):
 
     def refusal(self, pod: Pod) -> str | None:
         """Why *pod* may not, as the end of the sentence "Pod x …" ("is not Ready"); None: it may."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class LeaseRecord:
+    """
+    Who leads, as it is written down.
+
+    ``holder`` empty: nobody. ``duration_seconds``: for how long after the last change of this record nobody else may
+    take it. The instants are for people; whoever waits counts on a clock of their own. ``version`` is opaque, and empty
+    where there is no record yet.
+    """
+
+    holder: str = ""
+    duration_seconds: float = 0.0
+    acquired_at: float = 0.0
+    renewed_at: float = 0.0
+    transitions: int = 0
+    version: str = ""
+
+
+@runtime_checkable
+class Lease(Protocol):
+    """The record by which replicas agree on one of them."""
+
+    async def read(self) -> LeaseRecord:
+        """What stands now."""
+        ...
+
+    async def write(self, record: LeaseRecord) -> LeaseRecord:
+        """Replace the very version that *record* names; StaleError where that no longer stands."""
+        ...
+
+    async def changed(self, version: str, seconds: float) -> None:
+        """Return when the record may be another than that *version*; after *seconds* at the latest."""
         ...
 
 

@@ -104,7 +104,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[ControllerSettings]:
     """Which settings a controller would have been started with, instead of starting one."""
     found: list[ControllerSettings] = []
 
-    async def controller(*arguments: object) -> None:
+    async def controller(*arguments: object, **_: object) -> None:
         found.extend(each for each in arguments if isinstance(each, ControllerSettings))
 
     monkeypatch.setattr(run, "_controller", controller)

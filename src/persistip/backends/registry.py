@@ -10,18 +10,30 @@ names cost no search through what is installed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import attrs
 
 from persistip.errors import ConfigError
-from persistip.settings import AgentSettings, ControllerSettings
-from persistip.strategies import AddressAllocator, Announcer, Datapath, ReactionMode
+from persistip.runtime.clock import SystemClock
+from persistip.settings import AgentSettings, ClusterSettings, ControllerSettings
+from persistip.strategies import AddressAllocator, Announcer, Cluster, Datapath, Lease, ReactionMode
 
+
+class LeasingCluster(Cluster, Protocol):
+    """A cluster in which replicas can agree on one of them."""
+
+    def lease(self, namespace: str, name: str) -> Lease:
+        """The record by which they do."""
+        ...
+
+
+ClusterFactory = Callable[[ClusterSettings, str | None], AbstractAsyncContextManager[LeasingCluster]]
 AllocatorFactory = Callable[[ControllerSettings], AbstractAsyncContextManager[AddressAllocator]]
 DatapathFactory = Callable[[AgentSettings, str], AbstractAsyncContextManager[Datapath]]
 AnnouncerFactory = Callable[[AgentSettings, str], AbstractAsyncContextManager[Announcer]]
@@ -36,6 +48,12 @@ class _BuiltIn:
     module: str
     make: Callable[..., AbstractAsyncContextManager[Any]]
     extra: str = ""
+
+
+def _apiserver(module: Any, settings: ClusterSettings, node_name: str | None) -> AbstractAsyncContextManager[Any]:
+    access = module.find_access(settings.kubeconfig or "", settings.context or "", os.environ)
+    made: AbstractAsyncContextManager[Any] = module.ApiServerCluster(access, SystemClock(), node_name=node_name)
+    return made
 
 
 def _static(module: Any, _: ControllerSettings) -> AbstractAsyncContextManager[Any]:
@@ -62,6 +80,7 @@ def _silent(module: Any, _: AgentSettings, __: str) -> AbstractAsyncContextManag
 
 
 _BUILT_IN: Mapping[str, Mapping[str, _BuiltIn]] = {
+    "clusters": {"apiserver": _BuiltIn("persistip.backends.apiserver", _apiserver, "kubernetes")},
     "allocators": {"static": _BuiltIn("persistip.backends.static", _static)},
     "datapaths": {"linux": _BuiltIn("persistip.backends.linux", _linux, "linux")},
     "announcers": {
@@ -70,6 +89,11 @@ _BUILT_IN: Mapping[str, Mapping[str, _BuiltIn]] = {
     },
     "reaction_modes": {},
 }
+
+
+def find_cluster(name: str) -> ClusterFactory:
+    """The factory of a Cluster, called with a node's name for its agent; raises ConfigError."""
+    return cast("ClusterFactory", _find("clusters", name))
 
 
 def find_allocator(name: str) -> AllocatorFactory:

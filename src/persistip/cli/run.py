@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import sys
+import uuid
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,14 +22,17 @@ from cyclopts.config import Env
 
 from persistip.cli.logs import Format, configure_logs
 from persistip.errors import ConfigError
-from persistip.settings import AgentSettings, ControllerSettings
-from persistip.strategies import Cluster
+from persistip.settings import AgentSettings, ClusterSettings, ControllerSettings
 
 if TYPE_CHECKING:
     from persistip.agent import Agent
+    from persistip.backends.registry import LeasingCluster
     from persistip.controller import Controller
 
 EXIT_STOPPED, EXIT_FAULT, EXIT_SETTINGS = 0, 1, 2
+
+API_SERVER = "apiserver"
+LEASE = "persistip-controller"
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -38,9 +43,11 @@ app = App(name="run", help="Run a controller or an agent until it is told to sto
 @app.command(name="controller")
 def run_controller(
     *,
-    cluster: str,
+    cluster: str = API_SERVER,
+    api: Annotated[ClusterSettings | None, Parameter(name="*")] = None,
     allocator: str = "static",
     reaction_mode: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    leader_election: bool | None = None,
     log_format: Format = "text",
     log_level: Level = "info",
     settings: Annotated[ControllerSettings | None, Parameter(name="*")] = None,
@@ -51,11 +58,15 @@ def run_controller(
     Parameters
     ----------
     cluster
-        Where the API is: memory:/path/of/a.sock.
+        Where the API is: apiserver, or memory:/path/of/a.sock.
+    api
+        How an API server is reached.
     allocator
         What provides addresses: static, or one that is installed.
     reaction_mode
         Installed reaction modes that routes may name, beside the two of the API; the same on every replica.
+    leader_election
+        Whether to act only while holding the lease persistip-controller; on an API server yes.
     log_format
         Lines for people, or JSON.
     log_level
@@ -63,14 +74,18 @@ def run_controller(
     settings
         Everything else that can be set.
     """
-    _run(_controller(cluster, allocator, reaction_mode, settings or ControllerSettings()), log_format, log_level)
+    elects = cluster == API_SERVER if leader_election is None else leader_election
+    chosen = settings or ControllerSettings()
+    where = (cluster, api or ClusterSettings())
+    _run(_controller(where, allocator, reaction_mode, chosen, elects=elects), log_format, log_level)
 
 
 @app.command(name="agent")
 def run_agent(
     *,
     node_name: str,
-    cluster: str,
+    cluster: str = API_SERVER,
+    api: Annotated[ClusterSettings | None, Parameter(name="*")] = None,
     datapath: str = "linux",
     announcer: str = "layer2",
     log_format: Format = "text",
@@ -85,7 +100,9 @@ def run_agent(
     node_name
         The Node's name in the cluster.
     cluster
-        Where the API is: memory:/path/of/a.sock.
+        Where the API is: apiserver, or memory:/path/of/a.sock.
+    api
+        How an API server is reached.
     datapath
         How packets are forwarded: linux, or one that is installed.
     announcer
@@ -97,7 +114,8 @@ def run_agent(
     settings
         Everything else that can be set.
     """
-    _run(_agent(node_name, cluster, datapath, announcer, settings or AgentSettings()), log_format, log_level)
+    where = (cluster, api or ClusterSettings(), node_name)
+    _run(_agent(where, datapath, announcer, settings or AgentSettings()), log_format, log_level)
 
 
 def controller() -> None:
@@ -111,39 +129,61 @@ def agent() -> None:
 
 
 async def _controller(
-    cluster: str, allocator: str, reaction_modes: tuple[str, ...], settings: ControllerSettings
+    where: tuple[str, ClusterSettings],
+    allocator: str,
+    reaction_modes: tuple[str, ...],
+    settings: ControllerSettings,
+    *,
+    elects: bool,
 ) -> None:
     # Each process loads its own half of the package, and no more.
     from persistip.backends.registry import find_allocator, find_reaction_modes  # noqa: PLC0415
     from persistip.controller import Controller  # noqa: PLC0415
+    from persistip.runtime.clock import SystemClock  # noqa: PLC0415
+    from persistip.runtime.election import Election  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
         modes = find_reaction_modes(reaction_modes)
         chosen = await stack.enter_async_context(find_allocator(allocator)(settings))
-        worker = Controller(await _open_cluster(stack, cluster, None), chosen, modes, settings=settings)
-        await _until_told(worker)
+        opened = await _open_cluster(stack, *where, None)
+        election = None
+        if elects:
+            lease = opened.lease(settings.policy.system_namespace, LEASE)
+            identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+            election = Election(lease, identity, SystemClock(), settings=settings.election)
+        await _until_told(Controller(opened, chosen, modes, settings=settings, election=election))
 
 
-async def _agent(node_name: str, cluster: str, datapath: str, announcer: str, settings: AgentSettings) -> None:
+async def _agent(
+    where: tuple[str, ClusterSettings, str], datapath: str, announcer: str, settings: AgentSettings
+) -> None:
     from persistip.agent import Agent  # noqa: PLC0415
     from persistip.backends.registry import find_announcer, find_datapath  # noqa: PLC0415
 
+    node_name = where[-1]
     async with AsyncExitStack() as stack:
         forwards = await stack.enter_async_context(find_datapath(datapath)(settings, node_name))
         announces = await stack.enter_async_context(find_announcer(announcer)(settings, node_name))
-        opened = await _open_cluster(stack, cluster, node_name)
+        opened = await _open_cluster(stack, *where)
         await _until_told(Agent(node_name, opened, forwards, announces, settings=settings))
 
 
-async def _open_cluster(stack: AsyncExitStack, where: str, node_name: str | None) -> Cluster:
+async def _open_cluster(
+    stack: AsyncExitStack, where: str, api: ClusterSettings, node_name: str | None
+) -> LeasingCluster:
     scheme, _, rest = where.partition(":")
     if scheme == "memory" and rest:
         from persistip.backends.memory import MemoryCluster, RemoteStore  # noqa: PLC0415
 
         store = await stack.enter_async_context(RemoteStore(rest))
         return MemoryCluster(store, node_name=node_name)
-    message = f"--cluster {where!r} names no API; write memory:/path/of/a.sock"
-    raise ConfigError(message)
+    from persistip.backends.registry import find_cluster, names  # noqa: PLC0415
+
+    if where not in names("clusters"):
+        known = ", ".join((*names("clusters"), "memory:/path/of/a.sock"))
+        message = f"--cluster {where!r} names no API; there are: {known}"
+        raise ConfigError(message)
+    return await stack.enter_async_context(find_cluster(where)(api, node_name))
 
 
 async def _until_told(worker: Controller | Agent) -> None:

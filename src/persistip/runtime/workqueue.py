@@ -130,6 +130,11 @@ class WorkQueue(Generic[K]):
         """*key* went well, or is no more."""
         self._failures.pop(key, None)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is handed out any more."""
+        return self._closed
+
     def close(self) -> None:
         """Let workers finish what they have in work and hand out nothing more."""
         self._closed = True

@@ -1,15 +1,16 @@
 """
 A cluster and its nodes with true semantics and no outside system: for docs, tests, simulation and embedding.
 
-``MemoryStore`` answers as an API server does, ``MemoryCluster`` is the Cluster on it, ``StoreServer`` and
-``RemoteStore`` put a unix socket between the two; ``MemoryFabric``, ``MemoryDatapath`` and ``MemoryAnnouncer`` say what
-a packet would do.
+``MemoryStore`` answers as an API server does, ``MemoryCluster`` is the Cluster on it and ``MemoryLease`` the Lease;
+``StoreServer`` and ``RemoteStore`` put a unix socket between store and user; ``MemoryFabric``, ``MemoryDatapath`` and
+``MemoryAnnouncer`` say what a packet would do.
 """
 
 from persistip.backends.memory.cluster import MemoryCluster
 from persistip.backends.memory.datapath import MemoryAnnouncer, MemoryDatapath
 from persistip.backends.memory.errors import AlreadyExistsError, ConflictError, ExpiredError, NotFoundError
 from persistip.backends.memory.fabric import Delivered, Dropped, FabricNode, FabricPod, MemoryFabric
+from persistip.backends.memory.lease import MemoryLease
 from persistip.backends.memory.remote import RemoteStore
 from persistip.backends.memory.server import StoreServer
 from persistip.backends.memory.store import Listing, MemoryStore, ObjectStore
@@ -28,6 +29,7 @@ __all__ = [
     "MemoryCluster",
     "MemoryDatapath",
     "MemoryFabric",
+    "MemoryLease",
     "MemoryStore",
     "NotFoundError",
     "ObjectStore",

@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 from persistip.backends.memory.errors import ExpiredError, NotFoundError
+from persistip.backends.memory.lease import MemoryLease
 from persistip.backends.memory.store import STATUS, ObjectStore
 from persistip.errors import BackendError, RejectedError, StaleError
 from persistip.model.actions import (
@@ -68,6 +69,10 @@ class MemoryCluster:
         self._manager = manager or (CONTROLLER if node_name is None else f"persistip-agent-{short_hash(node_name)}")
         self._kinds = tuple(Kind) if node_name is None else (Kind.ATTACHMENT,)
         self._labels = "" if node_name is None else node_label(node_name)
+
+    def lease(self, namespace: str, name: str) -> MemoryLease:
+        """The record by which replicas agree on one of them."""
+        return MemoryLease(self._store, namespace, name)
 
     # ------------------------------------------------------------ observe
     async def changes(self) -> AsyncIterator[Batch]:

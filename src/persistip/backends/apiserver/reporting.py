@@ -1,0 +1,59 @@
+"""
+How does a node's report reach the very attachment that it is about?
+
+In: a ReportNode with the attachment's UID.  Out: server-side apply of that node's entry, or StaleError.
+An API server does not compare ``metadata.uid`` when the status of a custom resource is applied (tried on 1.36: the
+metadata of the request is replaced by the object's before anything looks at it); ``resourceVersion`` it does compare.
+So the report carries the version under which the UID was last seen; when another write came between, the object is read
+and, if it still is the same, the report sent again. A report about an attachment that was made again meanwhile would
+otherwise confirm a release that never happened.
+"""
+
+from __future__ import annotations
+
+from persistip.backends.apiserver.client import Client
+from persistip.backends.apiserver.errors import SYSTEM, ConflictError
+from persistip.backends.apiserver.served import Served
+from persistip.errors import UnavailableError
+from persistip.model.attachment import AddressAttachment
+from persistip.model.keys import Kind, ObjectKey
+from persistip.strategies import Batch
+from persistip.wire.decode import Unreadable, decode_object
+
+
+class Sightings:
+    """Under which version each attachment was last seen."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[str, str]] = {}
+
+    def learn(self, batch: Batch) -> None:
+        """What the watch says."""
+        if Kind.ATTACHMENT in batch.resynced:
+            self._seen.clear()
+        for key, found in batch.objects.items():
+            if isinstance(found, AddressAttachment):
+                self.note(found)
+            elif key.kind is Kind.ATTACHMENT:
+                self._seen.pop(key.name, None)
+
+    def note(self, found: AddressAttachment) -> None:
+        """What a read or a write of ours returned."""
+        self._seen[found.meta.name] = (found.meta.uid, found.meta.resource_version)
+
+    def version(self, name: str, uid: str) -> str | None:
+        """The version under which the attachment with that UID was last seen."""
+        seen = self._seen.get(name)
+        return seen[1] if seen is not None and seen[0] == uid else None
+
+
+async def read_version(client: Client, served: Served, sightings: Sightings, name: str, uid: str) -> str:
+    """The present version of the attachment with that UID; StaleError where it is gone or another."""
+    path = served.object(ObjectKey(Kind.ATTACHMENT, "", name))
+    found = decode_object(Kind.ATTACHMENT, await client.request("GET", path))
+    if isinstance(found, Unreadable) or not isinstance(found, AddressAttachment):
+        raise UnavailableError(f"cannot be read: {found}", system=SYSTEM, operation="GET", target=path)
+    if found.meta.uid != uid:
+        raise ConflictError(f"has UID {found.meta.uid}, not {uid}", system=SYSTEM, operation="GET", target=path)
+    sightings.note(found)
+    return found.meta.resource_version
