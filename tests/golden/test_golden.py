@@ -3,12 +3,14 @@ The rules as examples: what each ``<case>.in.yaml`` comes to once everything has
 
 A case is a user's manifests, read as the CLI reads them, beside those of ``base.yaml`` (an object of the case replaces
 the one of the base that has its name). Nodes and agents do at once what they are asked for, unless the case says
-``# agents: none``; with ``# unseen: KIND`` the base's objects of that kind are not there. ``<case>.out.yaml``
+``# agents: none``; with ``# unseen: KIND`` the base's objects of that kind are not there.
+What is named by ``# unreadable: KIND NAME`` exists and could not be decoded. ``<case>.out.yaml``
 holds the statuses and attachments that stand in the end; instants are left out and epochs are numbered in their order.
 ``PERSISTIP_REFRESH_GOLDEN=1 pytest tests/golden`` writes them anew: read the difference before you commit it.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from world import T0
 from persistip.model.attachment import AddressAttachment
 from persistip.model.conditions import ConditionType, Reason
 from persistip.model.gateway import Gateway, GatewayClass
+from persistip.model.keys import Kind, ObjectKey
 from persistip.model.meanings import MEANINGS
 from persistip.model.route import GKEIPRoute
 from persistip.runtime.rehearsal import Rehearsal
@@ -41,7 +44,8 @@ def objects_of(case: Path) -> Iterator[ClusterObject]:
     assert not base.faults
     assert not own.faults, [str(fault) for fault in own.faults]
     given = (*(each for each in base.objects if f"# unseen: {each.kind}\n" not in case.read_text()), *own.objects)
-    found = {each.model.key: each.model for each in given if each.model is not None}
+    lost = unreadable_of(case)
+    found = {each.model.key: each.model for each in given if each.model is not None and each.model.key not in lost}
     for key, each in found.items():
         meta = each.meta
         named = attrs.evolve(
@@ -53,9 +57,16 @@ def objects_of(case: Path) -> Iterator[ClusterObject]:
         yield attrs.evolve(each, meta=named)
 
 
+def unreadable_of(case: Path) -> dict[ObjectKey, str]:
+    """What exists and could not be decoded, and why."""
+    named = re.findall(r"^# unreadable: (\w+) (?:(\S+)/)?(\S+)$", case.read_text(), flags=re.MULTILINE)
+    return {ObjectKey(Kind(kind), namespace, name): "is no object" for kind, namespace, name in named}
+
+
 def settled(case: Path) -> str:
     """What stands in the end, as YAML."""
-    at_rest = Rehearsal(objects_of(case), now=T0, with_nodes="# agents: none" not in case.read_text()).settle()
+    with_nodes = "# agents: none" not in case.read_text()
+    at_rest = Rehearsal(objects_of(case), now=T0, unreadable=unreadable_of(case), with_nodes=with_nodes).settle()
     shown = [
         from_model(each)
         for each in at_rest.objects.values()

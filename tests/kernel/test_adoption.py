@@ -1,10 +1,14 @@
 """Does a process without memory find exactly its own, and leave alone what is not?"""
 
+import socket
+import struct
 from ipaddress import ip_address, ip_network
 
 import pytest
 
 from persistip.backends.linux import neighbours, routes
+from persistip.backends.linux.attributes import attribute
+from persistip.backends.linux.sockets import CREATE, Message
 from persistip.model.actions import ForgetPin, OutcomeState, RecordPin
 from persistip.model.entry import Entry, LinkRef, Pin, ProxyEntry, RouteEntry
 
@@ -212,3 +216,27 @@ def test_pod_whose_pin_cannot_be_recorded_is_not_programmed(node) -> None:
     assert pinned.state is OutcomeState.FAILED
     assert put.state is OutcomeState.BLOCKED
     assert node.own()[0] == 0
+
+
+def test_gateways_of_the_node_are_seen(node) -> None:
+    """The next hops of the default routes are told, so that nobody takes one of them."""
+    datapath = node.datapath()
+    before = node.observe(datapath).gateways
+    for prefix, via in (("0.0.0.0/0", "10.0.0.77"), ("::/0", "fd00::77")):
+        node.space.add_route(prefix, "eth0", via, metric=77)
+    assert node.observe(datapath).gateways - before == {ip_address("10.0.0.77"), ip_address("fd00::77")}
+
+
+def test_gateways_of_a_route_with_several_are_all_seen(node) -> None:
+    """A default route that shares its packets among next hops is lost without any of them."""
+    datapath = node.datapath()
+    with node.space:
+        link = node.space.index("eth0")
+    hops = b"".join(
+        struct.pack("=HBBi", 16, 0, 0, link) + attribute(5, ip_address(f"10.0.0.{each}").packed) for each in (78, 79)
+    )
+    head = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, routes.TABLE_MAIN, 4, 0, routes.TYPE_UNICAST, 0)
+    body = head + attribute(9, hops)
+    with node.space:
+        node.space.request(Message(routes.NEW_ROUTE, CREATE, body))
+    assert {ip_address("10.0.0.78"), ip_address("10.0.0.79")} <= node.observe(datapath).gateways

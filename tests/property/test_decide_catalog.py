@@ -103,13 +103,17 @@ def test_touched_keys_are_all_whose_plans_differ(cluster: Cluster, changes: list
 
 
 @given(clusters(), st.lists(objects(), min_size=1, max_size=3))
-def test_touched_keys_are_all_whose_plans_differ_when_something_becomes_readable(
+def test_touched_keys_are_all_whose_plans_differ_when_sight_is_lost_and_regained(
     cluster: Cluster, broken: list[ClusterObject]
 ) -> None:
-    """What could not be read and then can, or goes, names every key whose plan that changes."""
+    """What can no longer be read, then can again, or goes, names every key whose plan that changes."""
     catalog = fed(versioned(each, 1 + number) for number, each in enumerate(cluster.values()))
-    catalog.update(Batch(unreadable={each.key: "spec: broken" for each in broken}))
     before = plans(catalog)
+    for each in broken:
+        touched = catalog.update(Batch(unreadable={each.key: "spec: broken"}))
+        after = plans(catalog)
+        assert {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)} <= touched
+        before = after
     for number, each in enumerate(broken):
         found = versioned(each, 1000 + number) if number % 2 else None
         touched = catalog.update(Batch(objects={each.key: found}))

@@ -17,6 +17,7 @@ import pytest
 from persistip.backends.memory import MemoryAnnouncer, MemoryDatapath, MemoryStore
 from persistip.decide import claims, departed, entries, handover, plan_node, plan_route, services
 from persistip.decide.catalog import Catalog
+from persistip.decide.sight import Sight
 from persistip.model.actions import DatapathAction, RemoveEntry
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, How
 from persistip.model.entry import GuardEntry
@@ -349,12 +350,7 @@ def namespace_labels_ignored(patch: pytest.MonkeyPatch) -> None:
 @mistake("unopposed_route_holds", "emit", "fresh_process_finds_nothing_to_do")
 def broken_object_stops_all(patch: pytest.MonkeyPatch) -> None:
     """An object that cannot be read makes every view unreadable."""
-    real = Catalog._why_unreadable
-
-    def why(self: Catalog, *args: Any) -> Any:
-        return real(self, *args) or next(iter(self._unreadable.values()), None)
-
-    patch.setattr(Catalog, "_why_unreadable", why)
+    patch.setattr(Sight, "why", lambda self, _: next(iter(self._unreadable.values()), None))
 
 
 @mistake("order_of_events_is_without_effect", "fresh_process_finds_nothing_to_do")

@@ -177,7 +177,7 @@ def test_loser_and_winner_are_told_why_as_the_files_have_it() -> None:
     """Who wins a conflict is explained by what decided it, not by the outcome."""
     documents = (route("early"), route("late", hour=2), pod("web-0"))
     loser, winner = explain("late", *documents), explain("early", *documents)
-    why = "192.0.2.140 belongs to GKEIPRoute phone/early, which is older"
+    why = "192.0.2.140 belongs to GKEIPRoute phone/early, which is older; take it from one of the two"
     assert section(loser, "Who claims it too?")[1:] == [f"phone/early 192.0.2.140 wins: {why}"]
     assert section(winner, "Who claims it too?")[1:] == [f"phone/late 192.0.2.140 loses: {why}"]
     assert section(loser, "What may it claim?")[1].startswith("192.0.2.140 no, AddressConflict: 192.0.2.140 belongs to")
@@ -193,7 +193,8 @@ def test_rivals_without_a_say_are_told_apart() -> None:
         route("c", "192.0.2.142", hour=3),
         route("d", "192.0.2.142", "198.51.100.1"),
     )
-    other = "spec.addresses: 192.0.2.141 belongs to GKEIPRoute phone/a, which is older"
+    fix = "take it from one of the two"
+    other = f"spec.addresses[0].value: 192.0.2.141 belongs to GKEIPRoute phone/a, which is older; {fix}"
     assert section(explain("c", *chain), "Who claims it too?")[1:] == [
         f"phone/b 192.0.2.142 loses to another: {other}",
         "phone/d 192.0.2.142 has no say: it is refused, AddressNotInPool",
@@ -254,7 +255,7 @@ def test_empty_selector_considers_no_pod() -> None:
 def test_without_a_node_the_cluster_after_it_is_explained() -> None:
     """The same questions can be asked of a cluster that has lost something."""
     said = explain("nat", route(), pod("web-0"), arguments=("--without-node", "a"))
-    assert said.out.startswith("GKEIPRoute phone/nat is not Ready, NoEligiblePod: no Pod of the namespace matches")
+    assert said.out.startswith("GKEIPRoute phone/nat is not Ready, NoEligiblePod: no Pod in namespace phone matches")
 
 
 @pytest.mark.parametrize(

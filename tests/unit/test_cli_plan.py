@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from persistip.cli.tables import print_table
 
-NO_POD = "no Pod of the namespace matches spec.podSelector"
+NO_POD = "no Pod in namespace phone matches spec.podSelector (app=nat)"
 NOW = "2030-01-31T12:00:00Z"
 CLASS = "gke-persistent-regional-external-managed"
 FURNITURE = f"""
@@ -139,7 +139,7 @@ def test_table_says_what_is_wrong_below() -> None:
     """What is not as its owner wished is said in a line for each object."""
     said = plan(documents=(FURNITURE, NAT, route("far", "198.51.100.1")))
     assert "phone/nat   192.0.2.140    -     -      False   NoEligiblePod\n" in said.out
-    assert "GKEIPRoute phone/nat: no Pod of the namespace matches spec.podSelector\n" in said.out
+    assert f"GKEIPRoute phone/nat: {NO_POD}\n" in said.out
     assert "GKEIPRoute phone/far: spec.addresses[0].value: 198.51.100.1 is not in the pool of Gateway" in said.out
     assert said.status == 0
 
@@ -194,7 +194,7 @@ def test_without_node_says_what_moves_and_what_is_left() -> None:
     assert said.out.partition("Without node-b:\n")[2].splitlines() == [
         "ROUTE       ADDRESSES     FROM              TO                WHY",
         "phone/nat   192.0.2.140   nat-1 on node-b   nat-0 on node-a   newest",
-        f"phone/sip   192.0.2.141   sip-0 on node-b   nobody            {NO_POD}",
+        f"phone/sip   192.0.2.141   sip-0 on node-b   nobody            {NO_POD.replace('nat', 'sip')}",
     ]
 
 

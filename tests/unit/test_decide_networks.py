@@ -151,7 +151,7 @@ def test_older_object_had_the_address_first(age: float, is_first: bool) -> None:
     """Nobody records when a Service got its IP, so their ages decide where nothing is attached."""
     world = World()
     world.put(route("web", "203.0.113.8/30"), service("s", "2001:db8::9", "203.0.113.10", age=age))
-    assert faults(world) == ([("AddressConflict", "spec.addresses")] if is_first else [])
+    assert faults(world) == ([("AddressConflict", "spec.addresses[0].value")] if is_first else [])
     assert ("Service other/s" in plan_route(world.view()).verdict.message) is True
     world.drop(service("s", age=age))
     assert plan_route(world.view()).verdict.message == ""

@@ -236,3 +236,10 @@ def test_operator_matches_as_documented(requirement: Requirement, labels: list[d
     assert selector.fault() is None
     taken = [each for each in pods if selector.matches(each)]
     assert taken == labels
+
+
+def test_selector_reads_as_kubectl_writes_it() -> None:
+    """Messages show what a selector asks for on one line."""
+    selector = LabelSelector((("app", "web"),), (Requirement("tier", "In", ("a", "b")), Requirement("old", "Exists")))
+    assert str(selector) == "app=web, tier In (a, b), old Exists"
+    assert str(LabelSelector()) == "an empty selector"

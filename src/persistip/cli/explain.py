@@ -24,12 +24,11 @@ from persistip.decide.plan_route import RoutePlan, plan_route
 from persistip.decide.pool import resolve_pool
 from persistip.decide.verdict import Fault, Verdict
 from persistip.errors import ConfigError
-from persistip.model.address import Prefix, overlap, show, well_formed
-from persistip.model.conditions import ConditionType, Reason, find_condition
+from persistip.model.address import overlap, show, well_formed
+from persistip.model.conditions import ConditionType, find_condition
 from persistip.model.keys import ObjectKey
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
-from persistip.model.selector import LabelSelector
 from persistip.model.views import ParentFacts, RouteFacts, RouteView
 from persistip.runtime.rehearsal import Settled
 from persistip.wire.check import closest
@@ -130,7 +129,7 @@ class _Explanation:
             print("\n".join(f"  {line}" for line in others))
         if rivals := list(self._rivals()):
             self._print_section("Who claims it too?", ("ROUTE", "ADDRESS", "ANSWER"), rivals)
-        selector = show_selector(self._route.pod_selector)
+        selector = str(self._route.pod_selector)
         pods = list(self._pods())
         if pods:
             self._print_section(f"Which Pods match {selector}?", ("POD", "NODE", "ANSWER"), pods)
@@ -185,28 +184,18 @@ class _Explanation:
             path = f"spec.addresses[{index}].value"
             fault = next((each for each in verdict.faults if each.path == path), None)
             via = next((granted[prefix] for prefix in well_formed((spec,)) if prefix in granted), None)
-            lost = next((each for prefix in well_formed((spec,)) if (each := self._conflict(prefix))), None)
             if fault is not None:
                 answer = f"no, {fault.reason}: {fault.message}"
-            elif lost is not None:
-                answer = f"no, {lost.reason}: {lost.message}"
             elif via is None:
                 answer = "no, since no parent admits the route"
             else:
                 answer = f"yes, it is in the pool of Gateway {via.namespace}/{via.name}"
             yield spec.value, answer
 
-    def _conflict(self, prefix: Prefix) -> Fault | None:
-        """The claim of that very prefix that another route has won."""
-        lost = (each for each in self._plan.verdict.faults if each.reason is Reason.ADDRESS_CONFLICT)
-        return next((each for each in lost if each.message.startswith(f"{show(prefix)} ")), None)
-
     def _others(self) -> Iterator[str]:
-        """Faults that are neither a parent's nor an address's nor a rival's."""
+        """Faults that are neither a parent's nor an address's."""
         for fault in self._plan.verdict.faults:
-            if fault.reason is not Reason.ADDRESS_CONFLICT and not fault.path.startswith(
-                ("spec.parentRefs[", "spec.addresses[")
-            ):
+            if not fault.path.startswith(("spec.parentRefs[", "spec.addresses[")):
                 yield f"{fault.reason}: {fault}"
 
     # ------------------------------------------------------------ rivals
@@ -237,8 +226,7 @@ class _Explanation:
     def _lost(self, loser: ObjectKey, verdict: Verdict, winner: ObjectKey) -> Fault | None:
         """What is said of the claim that *loser* lost to *winner*: as the files have it, else as it is at rest."""
         first = self._first[loser][1].verdict if loser in self._first else Verdict(is_ours=False)
-        faults = [each for each in (*first.faults, *verdict.faults) if each.reason is Reason.ADDRESS_CONFLICT]
-        return next((each for each in faults if f" {winner}," in each.message), None)
+        return next((each for each in (*first.faults, *verdict.faults) if each.winner == winner), None)
 
     # ------------------------------------------------------------ Pods
     def _judged(self) -> Iterator[tuple[Pod, str | None]]:
@@ -294,12 +282,3 @@ class _Explanation:
         present = present_holder(self._route, view.attachment)
         is_present = present is not None and present.pod_uid == chosen.meta.uid
         return "; of those as old, the present holder" if is_present else "; of those as old, the first by name"
-
-
-def show_selector(selector: LabelSelector) -> str:
-    """As kubectl writes a selector on one line."""
-    words = [f"{key}={value}" for key, value in selector.match_labels]
-    for each in selector.match_expressions:
-        values = f" ({', '.join(each.values)})" if each.values else ""
-        words.append(f"{each.key} {each.operator}{values}")
-    return ", ".join(words) or "an empty selector"

@@ -127,7 +127,8 @@ def _resolve_parent(
     narrowed = [f"section {ref.section_name!r}"] if ref.section_name else []
     narrowed += [f"port {ref.port}"] if ref.port is not None else []
     if narrowed and not matching_listeners(gateway, ref):
-        said = f"{where} has no listener with {' and '.join(narrowed)}"
+        names = ", ".join(repr(listener.name) for listener in gateway.listeners) or "none"
+        said = f"{where} has no listener with {' and '.join(narrowed)}; it has {names}"
         return Fault(reason=Reason.NO_MATCHING_PARENT, path=path, message=said)
     pool = resolve_pool(parent.gateway, ranges, policy)
     if pool.refusal is not None or pool.rules is None:
@@ -184,7 +185,7 @@ def _resolve_addresses(
                     Fault(reason=Reason.ADDRESS_NOT_IN_POOL, path=path, message=_not_in_pool(prefix, granting))
                 )
             else:
-                claims.append(Claim(prefix=prefix, gateway=parent.gateway))
+                claims.append(Claim(prefix=prefix, gateway=parent.gateway, path=path))
     return tuple(claims), faults
 
 

@@ -38,7 +38,8 @@ def listener_refusal(
         case From.SELECTOR if listener.namespace_selector is not None:
             if namespace is not None and listener.namespace_selector.matches(namespace.meta.labels):
                 return None
-            return f"listener {listener.name!r} admits namespaces by labels that {route_namespace!r} does not have"
+            wanted = listener.namespace_selector
+            return f"listener {listener.name!r} admits namespaces with {wanted}, which {route_namespace!r} is not"
         case _:
             return f"listener {listener.name!r} is not valid"
 

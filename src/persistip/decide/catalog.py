@@ -11,9 +11,19 @@ from collections.abc import Mapping
 
 from persistip.decide.departed import Departed
 from persistip.decide.facts import Facts
-from persistip.decide.foundations import foundations, is_status_only, nodes_of, pod_uids, pods_of, ranges_of
+from persistip.decide.foundations import (
+    foundations,
+    foundations_of_class,
+    foundations_of_gateway,
+    is_status_only,
+    nodes_of,
+    pod_uids,
+    pods_of,
+    ranges_of,
+)
 from persistip.decide.modes import BUILT_IN
 from persistip.decide.reach import Reach
+from persistip.decide.sight import Sight
 from persistip.decide.suspects import select_suspects, suspects_key
 from persistip.decide.versions import Versions, Written
 from persistip.model.actions import ConfirmNodeGone, Outcome
@@ -48,10 +58,10 @@ class Catalog:
         self.policy = policy = policy or Policy()
         self.modes: Mapping[str, Admits] = {**BUILT_IN, **(modes or {})}
         self.objects: dict[ObjectKey, object] = {}
-        self._unreadable: dict[ObjectKey, str] = {}
         self._suspects = suspects_key(policy.system_namespace)
         self._reach = Reach(self.objects, self._suspects)
-        self._facts = Facts(self.objects, self._reach)
+        self._sight = Sight()
+        self._facts = Facts(self.objects, self._reach, self._sight)
         self._versions = Versions()
         self._departed = Departed()
         self._ranges: ClusterRanges | None = None
@@ -62,13 +72,13 @@ class Catalog:
         """Take a batch in; the keys whose plans may differ now."""
         touched: set[ObjectKey] = set()
         for kind in batch.resynced:
-            known = {*self._reach.of_kind.get(kind), *(key for key in self._unreadable if key.kind == kind)}
+            known = {*self._reach.of_kind.get(kind), *self._sight.lost(kind)}
             for key in known - batch.objects.keys() - batch.unreadable.keys():
                 touched |= self._take(key, None)
         for key, found in batch.objects.items():
             touched |= self._take(key, found)
         for key, why in batch.unreadable.items():
-            self._unreadable[key] = why
+            self._sight.lose(key, why)
             touched |= self._waiting_for_sight(key)
         return frozenset(touched)
 
@@ -100,8 +110,8 @@ class Catalog:
         old = self.objects.get(key)
         self._departed.see(key, old, found)
         touched: set[ObjectKey] = set()
-        if self._unreadable.pop(key, None) is not None:
-            touched |= self._reach.resting_on(key) | self._waiting_for_sight(key)
+        if self._sight.regain(key):
+            touched |= self._waiting_for_sight(key)
         self._facts.forget(key, old, found)
         if old == found or is_status_only(old, found):
             if found is not None:
@@ -112,8 +122,15 @@ class Catalog:
         return touched | self._reach.change(key, old, found)
 
     def _waiting_for_sight(self, key: ObjectKey) -> set[ObjectKey]:
-        """While an attachment cannot be read no route is granted anything, since it may hold anything."""
-        return set(self._reach.of_kind.get(Kind.ROUTE)) if key.kind is Kind.ATTACHMENT else set()
+        """Whose plans may differ once an object can be read, or no longer can: what is lost contests nothing."""
+        found = self.objects.get(key)
+        self._facts.forget(key, found, None)
+        touched = self._reach.resting_on(key) | (self._reach.touched_by(key, found) if found is not None else set())
+        if key.kind is Kind.GATEWAY:  # nobody knows which class it is of
+            touched |= set(self._reach.of_kind.get(Kind.GATEWAY_CLASS))
+        if key.kind is Kind.ATTACHMENT:  # nobody knows what it holds
+            touched |= set(self._reach.of_kind.get(Kind.ROUTE))
+        return touched
 
     # ------------------------------------------------------------------ views
 
@@ -134,6 +151,8 @@ class Catalog:
                     key=key,
                     now=now,
                     gateway_class=gateway_class,
+                    unreadable=self._sight.why(foundations_of_class(key, gateway_class)),
+                    blind=self._sight.blind_to(Kind.GATEWAY),
                     parameters=self._facts.parameters(gateway_class),
                     is_in_use=bool(self._reach.gateways_of_class.get(key.name)),
                     definitions=self._facts.definitions(),
@@ -143,10 +162,12 @@ class Catalog:
                 return self._route_view(key, now, outcomes or {})
 
     def _gateway_view(self, key: ObjectKey, now: float) -> GatewayView:
+        facts = self._facts.gateway(key)
         return GatewayView(
             key=key,
             now=now,
-            facts=self._facts.gateway(key),
+            facts=facts,
+            unreadable=self._sight.why({key} if facts is None else foundations_of_gateway(facts)),
             routes=self._facts.attached_routes(key),
             ranges=self.ranges,
             policy=self.policy,
@@ -162,10 +183,10 @@ class Catalog:
             key=key,
             now=now,
             facts=facts,
-            unreadable=self._why_unreadable(key, facts, attachment),
+            unreadable=self._sight.why({key, attachment_key(key), *foundations(facts, attachment)}),
             attachment=attachment,
             attachment_is_watched=attachment is not None and self._versions.is_watched(attachment),
-            blind=self._why_blind(),
+            blind=self._sight.blind_to(Kind.ATTACHMENT),
             rivals=self._rivals(facts),
             overlapping=self._overlapping(facts, attachment),
             pods=pods,
@@ -198,23 +219,11 @@ class Catalog:
         found = self.objects.get(ObjectKey(Kind.NODE, "", name))
         return found if isinstance(found, Node) else None
 
-    def _why_unreadable(
-        self, route: ObjectKey, facts: RouteFacts | None, attachment: AddressAttachment | None
-    ) -> str | None:
-        """What the decision rests on and cannot be read: neither present nor gone, so nothing may follow from it."""
-        if not self._unreadable:
-            return None
-        rests_on = {route, attachment_key(route), *foundations(facts, attachment)}
-        return next((f"{key}: {self._unreadable[key]}" for key in sorted(rests_on & self._unreadable.keys())), None)
-
-    def _why_blind(self) -> str | None:
-        unreadable = (key for key in self._unreadable if key.kind is Kind.ATTACHMENT)
-        return next((f"{key} ({self._unreadable[key]})" for key in sorted(unreadable)), None)
-
     def _pods_for(self, facts: RouteFacts | None, attachment: AddressAttachment | None) -> tuple[Pod, ...]:
         pods: dict[str, Pod] = {}
         if facts is not None:
-            pods = {pod.meta.uid: pod for pod in self._reach.pods.matching(facts.route)}
+            found = self._reach.pods.matching(facts.route)
+            pods = {pod.meta.uid: pod for pod in found if self._sight.has(pod.key)}
         if attachment is not None:
             uids = pod_uids(attachment)
             for key in pods_of(attachment) if uids - pods.keys() else ():
@@ -229,7 +238,7 @@ class Catalog:
             return ()
         own = facts.route.key
         keys = sorted(self._reach.with_rivals([own]) - {own})
-        return tuple(rival for key in keys if (rival := self._facts.route(key)) is not None)
+        return tuple(rival for key in keys if (rival := self._facts.rival(key)) is not None)
 
     def _overlapping(
         self, facts: RouteFacts | None, attachment: AddressAttachment | None

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from persistip.decide.verdict import Fault, Verdict
+from persistip.decide.verdict import Claim, Fault, Verdict
 from persistip.model.address import Prefix, is_overlapping, show
 from persistip.model.conditions import Reason
 from persistip.model.keys import ObjectKey
@@ -25,6 +25,14 @@ def held_prefixes(facts: RouteFacts) -> tuple[Prefix, ...]:
     if attachment is None or attachment.meta.is_terminating or attachment.spec.route.uid != facts.route.meta.uid:
         return ()
     return tuple(address.prefix for address in attachment.spec.addresses)
+
+
+def what_it_holds(facts: RouteFacts) -> Verdict:
+    """A route that cannot be judged claims what it holds, for which it is the incumbent, and nothing else."""
+    attachment, held = facts.attachment, held_prefixes(facts)
+    addresses = attachment.spec.addresses if attachment is not None else ()
+    claims = (Claim(prefix=each.prefix, gateway=each.gateway) for each in addresses if each.prefix in held)
+    return Verdict(is_ours=True, claims=tuple(claims))
 
 
 def resolve_claims(
@@ -90,8 +98,9 @@ def _lost_claims(
                 None,
             )
         if winner is not None:
-            said = f"{show(claim.prefix)} belongs to {winner}, which {_why(winner, claim.prefix, contenders, facts)}"
-            fault = Fault(reason=Reason.ADDRESS_CONFLICT, path="spec.addresses", message=said, is_live=True)
+            why = _why(winner, claim.prefix, contenders, facts)
+            said = f"{show(claim.prefix)} belongs to {winner}, which {why}; take it from one of the two"
+            fault = Fault(reason=Reason.ADDRESS_CONFLICT, path=claim.path, message=said, is_live=True)
             lost.append(attrs.evolve(fault, winner=winner))
     return lost
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 import attrs
 
-from persistip.decide.foundations import parents
+from persistip.decide.foundations import foundations, foundations_of_gateway, parents
 from persistip.decide.indexes import Indexes
+from persistip.decide.sight import Sight
 from persistip.model.address import well_formed
 from persistip.model.attachment import AddressAttachment
 from persistip.model.definition import CustomResourceDefinition, is_of_gateway_api
@@ -25,11 +26,12 @@ from persistip.model.views import AttachedRoutes, GatewayFacts, NetworkFacts, Pa
 
 
 class Facts:
-    """Looks up what belongs together; *objects* and *reach* are the catalog's own, read and never changed here."""
+    """Looks up what belongs together; *objects*, *reach* and *sight* are the catalog's own, never changed here."""
 
-    def __init__(self, objects: Mapping[ObjectKey, object], reach: Indexes) -> None:
+    def __init__(self, objects: Mapping[ObjectKey, object], reach: Indexes, sight: Sight) -> None:
         self._objects = objects
         self._reach = reach
+        self._sight = sight
         self._gateways: dict[ObjectKey, GatewayFacts] = {}
 
     def route(self, key: ObjectKey) -> RouteFacts | None:
@@ -50,6 +52,13 @@ class Facts:
             services=self._services(route),
         )
 
+    def rival(self, key: ObjectKey) -> RouteFacts | None:
+        """Another route, and whether it can be judged at all; one that cannot be read itself is none."""
+        facts = self.route(key) if self._sight.has(key) else None
+        if facts is None:
+            return None
+        return attrs.evolve(facts, is_unreadable=self._sight.why({key, *foundations(facts, None)}) is not None)
+
     def _namespace(self, name: str) -> Namespace | None:
         found = self._objects.get(ObjectKey(Kind.NAMESPACE, "", name))
         return found if isinstance(found, Namespace) else None
@@ -61,13 +70,16 @@ class Facts:
         if not isinstance(network, Network):
             return NetworkFacts()
         ref = network.parameters_ref
-        found = self._objects.get(ObjectKey(Kind.PARAM_SET, "", ref.name)) if ref is not None else None
+        if ref is None:
+            return NetworkFacts(network=network)
+        key = ObjectKey(Kind.PARAM_SET, "", ref.name)
+        found = self._objects.get(key) if self._sight.has(key) else None
         parameters = found if isinstance(found, GKENetworkParamSet) else None
-        return NetworkFacts(network=network, parameters=parameters)
+        return NetworkFacts(network=network, parameters=parameters, unreadable=self._sight.reason(key))
 
     def _services(self, route: GKEIPRoute) -> tuple[Service, ...]:
         keys = self._reach.services.overlapping_any(well_formed(route.addresses)) if self._reach.services else ()
-        found = (self._objects[key] for key in sorted(keys))
+        found = (self._objects[key] for key in sorted(keys) if self._sight.has(key))
         return tuple(each for each in found if isinstance(each, Service))
 
     def attached_routes(self, gateway: ObjectKey) -> tuple[AttachedRoutes, ...]:
@@ -111,7 +123,11 @@ class Facts:
         found = (self._objects[each] for each in sorted(attachments))
         return attrs.evolve(
             own,
-            rivals=tuple(rival for rival in rivals if rival is not None),
+            rivals=tuple(
+                rival
+                for rival in rivals
+                if rival is not None and self._sight.why(foundations_of_gateway(rival)) is None
+            ),
             attached=tuple(
                 held for each in found if isinstance(each, AddressAttachment) for held in each.spec.addresses
             ),

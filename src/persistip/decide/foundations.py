@@ -19,7 +19,7 @@ from persistip.model.keys import Kind, ObjectKey
 from persistip.model.node import Node
 from persistip.model.route import GATEWAY_GROUP, GKEIPRoute
 from persistip.model.service import ServiceCIDR
-from persistip.model.views import RouteFacts
+from persistip.model.views import GatewayFacts, RouteFacts
 
 
 def is_status_only(old: object, new: object) -> bool:
@@ -46,16 +46,26 @@ def parents(route: GKEIPRoute) -> tuple[ObjectKey, ...]:
     )
 
 
+def foundations_of_class(key: ObjectKey, found: GatewayClass | None) -> set[ObjectKey]:
+    """The class and its parameters."""
+    ref = found.parameters_ref if found is not None else None
+    return {key} | ({ObjectKey(Kind.CONFIG_MAP, ref.namespace, ref.name)} if ref is not None else set())
+
+
+def foundations_of_gateway(facts: GatewayFacts) -> set[ObjectKey]:
+    """The Gateway, its class, and the parameters of that."""
+    gateway = facts.gateway
+    of = ObjectKey(Kind.GATEWAY_CLASS, "", gateway.class_name)
+    return {gateway.key} | foundations_of_class(of, facts.gateway_class)
+
+
 def foundations(facts: RouteFacts | None, attachment: AddressAttachment | None) -> set[ObjectKey]:
     """The keys of what the decision about a route rests on, beyond the route and its attachment themselves."""
     keys: set[ObjectKey] = set()
     if facts is not None:
         keys = {ObjectKey(Kind.NAMESPACE, "", facts.route.meta.namespace), *parents(facts.route)}
         for gateway in (parent.gateway for parent in facts.parents if parent.gateway is not None):
-            keys.add(ObjectKey(Kind.GATEWAY_CLASS, "", gateway.gateway.class_name))
-            ref = gateway.gateway_class.parameters_ref if gateway.gateway_class is not None else None
-            if ref is not None:
-                keys.add(ObjectKey(Kind.CONFIG_MAP, ref.namespace, ref.name))
+            keys |= foundations_of_gateway(gateway)
         keys.add(ObjectKey(Kind.NETWORK, "", facts.route.network_name))
     if attachment is not None:
         keys |= pods_of(attachment)

@@ -18,11 +18,11 @@ import attrs
 from persistip.decide.verdict import Fault
 from persistip.model.address import IPAddress, Prefix, parse_ip
 from persistip.model.conditions import Reason
-from persistip.model.network import GKENetworkParamSet, Network, NetworkType
+from persistip.model.network import Network, NetworkType
 from persistip.model.node import Node
 from persistip.model.pod import Pod
 from persistip.model.route import DEFAULT_NETWORK
-from persistip.model.views import RouteFacts, RouteView
+from persistip.model.views import NetworkFacts, RouteFacts, RouteView
 
 _DOMAIN = "networking.gke.io"
 _USABLE = frozenset({NetworkType.L3, NetworkType.DEVICE})
@@ -41,15 +41,17 @@ def network_fault(facts: RouteFacts) -> Fault | None:
         said = f"Network {route.network!r} is of type {found.type}; use one of type L3 or Device"
         return Fault(reason=Reason.UNSUPPORTED_NETWORK, path="spec.network", message=said)
     if not found.ready:
-        said = f"Network {route.network!r} is not Ready{_why_pending(found, facts.network.parameters)}"
+        said = f"Network {route.network!r} is not Ready{_why_pending(found, facts.network)}"
         return Fault(reason=Reason.PENDING_NETWORK, path="spec.network", message=said, is_live=True)
     return None
 
 
-def _why_pending(network: Network, parameters: GKENetworkParamSet | None) -> str:
+def _why_pending(network: Network, facts: NetworkFacts) -> str:
     words = [network.message] if network.message else []
-    ref = network.parameters_ref
-    if ref is not None and parameters is None:
+    ref, parameters = network.parameters_ref, facts.parameters
+    if ref is not None and facts.unreadable:
+        words.append(f"its {ref.kind} {ref.name!r} cannot be read: {facts.unreadable}")
+    elif ref is not None and parameters is None:
         words.append(f"its {ref.kind} {ref.name!r} does not exist")
     elif parameters is not None and not parameters.ready:
         why = f": {parameters.message}" if parameters.message else ""

@@ -57,9 +57,10 @@ _KEYS = frozenset(each.key for each in PARAMETERS)
 
 @attrs.frozen(kw_only=True)
 class ClassRules:
-    """The behaviour behind a class name and its parameters; ``allowed_namespaces`` None: all."""
+    """The behaviour behind a class name and its parameters; ``allowed_namespaces`` None: all. ``where`` they stand."""
 
     behaviour: ClassBehaviour
+    where: str = ""
     allowed_addresses: tuple[Prefix, ...] = ()
     allowed_namespaces: frozenset[str] | None = None
     pod_address: str = "app"
@@ -120,6 +121,7 @@ def _read(behaviour: ClassBehaviour, parameters: ConfigMap) -> ClassRules:
     namespaces = _words(data["allowedNamespaces"]) if "allowedNamespaces" in data else None
     return ClassRules(
         behaviour=behaviour,
+        where=where,
         allowed_addresses=tuple(addresses),
         allowed_namespaces=None if namespaces is None else frozenset(namespaces),
         pod_address=pod_address,

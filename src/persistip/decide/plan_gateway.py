@@ -43,8 +43,8 @@ class ClassPlan:
 
 
 def plan_gateway(view: GatewayView) -> GatewayPlan:
-    """Judge one Gateway; one that is not of our class is left alone."""
-    if view.facts is None or not is_ours(view.facts, view.policy):
+    """Judge one Gateway; one that is not of our class, or rests on what cannot be read, is left alone."""
+    if view.unreadable is not None or view.facts is None or not is_ours(view.facts, view.policy):
         return GatewayPlan()
     gateway = view.facts.gateway
     pool = resolve_pool(view.facts, view.ranges, view.policy)
@@ -160,14 +160,15 @@ def _attached_routes(gateway: Gateway, routes: Iterable[AttachedRoutes]) -> Coun
 def plan_class(view: ClassView) -> ClassPlan:
     """Judge one GatewayClass of ours; its status first, then its finalizer: each write is decided on what stands."""
     found = view.gateway_class
-    if found is None or found.controller_name != view.policy.controller_name:
+    if view.unreadable is not None or found is None or found.controller_name != view.policy.controller_name:
         return ClassPlan()
     meta = found.meta
     conditions = merge_conditions(found.conditions, _class_conditions(found, view), view.now)
     if conditions != found.conditions:
         report = ReportClass(key=view.key, uid=meta.uid, resource_version=meta.resource_version, conditions=conditions)
         return ClassPlan(actions=(report,))
-    finalizers = _class_finalizers(meta, is_in_use=view.is_in_use)
+    may_be_in_use = view.blind is not None and IN_USE_FINALIZER in meta.finalizers
+    finalizers = _class_finalizers(meta, is_in_use=view.is_in_use or may_be_in_use)
     if finalizers != meta.finalizers:
         write = SetFinalizers(key=view.key, uid=meta.uid, resource_version=meta.resource_version, finalizers=finalizers)
         return ClassPlan(actions=(write,))

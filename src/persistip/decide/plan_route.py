@@ -14,7 +14,7 @@ from __future__ import annotations
 import attrs
 
 from persistip.decide.acceptance import find_verdict
-from persistip.decide.claims import held_prefixes, resolve_claims
+from persistip.decide.claims import held_prefixes, resolve_claims, what_it_holds
 from persistip.decide.departed import select_unconfirmed
 from persistip.decide.events import route_events
 from persistip.decide.fields import FLOWS, POD_ADDRESS
@@ -95,7 +95,11 @@ def _judge(view: RouteView) -> Verdict:
     assert view.facts is not None  # noqa: S101 - narrowed by the caller
     verdict = find_verdict(view.facts, view.ranges, view.modes, view.policy)
     rivals = {
-        rival.route.key: (rival, find_verdict(rival, view.ranges, view.modes, view.policy)) for rival in view.rivals
+        rival.route.key: (
+            rival,
+            what_it_holds(rival) if rival.is_unreadable else find_verdict(rival, view.ranges, view.modes, view.policy),
+        )
+        for rival in view.rivals
     }
     return resolve_claims(view.facts, verdict, rivals)
 

@@ -92,7 +92,8 @@ def _resolve(facts: GatewayFacts, ranges: ClusterRanges, policy: Policy) -> Pool
         return Pool(rules=rules, refusal=(Reason.INVALID_PARAMETERS, "; ".join(rules.faults)))
     if rules.allowed_namespaces is not None and gateway.meta.namespace not in rules.allowed_namespaces:
         message = (
-            f"namespace {gateway.meta.namespace!r} is not in allowedNamespaces of GatewayClass {gateway.class_name!r}"
+            f"namespace {gateway.meta.namespace!r} is not in allowedNamespaces of GatewayClass {gateway.class_name!r}; "
+            f"a cluster administrator adds it in {rules.where}"
         )
         return Pool(rules=rules, refusal=(Reason.INVALID_PARAMETERS, message))
 
@@ -107,7 +108,7 @@ def _resolve(facts: GatewayFacts, ranges: ClusterRanges, policy: Policy) -> Pool
         said = "; ".join(unusable) or "spec.addresses is empty; list at least one address"
         refusal = (Reason.ADDRESS_NOT_USABLE, said)
     elif all(listener.name in faults for listener in gateway.listeners):
-        said = "; ".join(fault.message for fault in faults.values()) or "spec.listeners is empty"
+        said = "; ".join(fault.message for fault in faults.values()) or "spec.listeners is empty; list at least one"
         refusal = (Reason.LISTENERS_NOT_VALID, said)
     return Pool(
         rules=rules,
@@ -164,10 +165,11 @@ def _why_unusable(
         return why
     if policy.knows_owners or any(is_within(prefix, allowed) for allowed in rules.allowed_addresses):
         return None
-    return (
-        f"{show(prefix)} is outside allowedAddresses of GatewayClass {gateway.class_name!r}; without a cloud that says "
-        "who owns what, a cluster administrator lists it in the ConfigMap that the class's parametersRef names"
-    )
+    if not rules.where:
+        said = f"{show(prefix)} is not allowed, since GatewayClass {gateway.class_name!r} has no spec.parametersRef"
+        return f"{said}; a cluster administrator names a ConfigMap there, with allowedAddresses"
+    said = f"{show(prefix)} is outside allowedAddresses of GatewayClass {gateway.class_name!r}"
+    return f"{said}; a cluster administrator adds it in {rules.where}"
 
 
 def range_conflict(prefix: Prefix, ranges: ClusterRanges) -> str | None:

@@ -20,6 +20,7 @@ from persistip.model.route import GKEIPRoute, RouteStatus
 from persistip.model.views import RouteView
 
 _KINDS_SHOWN = 8
+_IF_OFF = "; of a machine that is off for good, delete the Node or give it the taint node.kubernetes.io/out-of-service"
 _PLURALS = {"is": "are", "has": "have", "uses": "use", "shares": "share"}
 _ORDER = (ConditionType.ACCEPTED, ConditionType.GCP_READY, ConditionType.DPV2_READY)
 
@@ -87,7 +88,7 @@ def _datapath(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choi
     if verdict.unserved:
         return _Said(Status.FALSE, Reason.UNSUPPORTED, verdict.unserved)
     if choice.pod is None:
-        return _no_pod(choice)
+        return _no_pod(choice, route)
     if choice.awaits_ip:
         return _awaiting_ip(choice, choice.pod, verdict)
     if waits := _awaiting_others(view, verdict, attachment) or _awaiting_sight(view, verdict, attachment):
@@ -96,14 +97,15 @@ def _datapath(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choi
     if verdict.is_accepted and any(claim.prefix not in held for claim in verdict.claims):
         return _Said(Status.FALSE, Reason.PROGRAMMING, "the addresses are being claimed")
     if attachment is None or not held:
-        return _Said(Status.FALSE, Reason.NOT_ACCEPTED, "nothing is attached")
+        return _Said(Status.FALSE, Reason.NOT_ACCEPTED, "nothing is attached while the route is not accepted")
     return _holders_word(attachment, choice)
 
 
-def _no_pod(choice: Choice) -> _Said:
+def _no_pod(choice: Choice, route: GKEIPRoute) -> _Said:
     """Nobody may hold the addresses: how many matched, and why each kind was refused."""
     if choice.matched == 0:
-        return _Said(Status.FALSE, Reason.NO_ELIGIBLE_POD, "no Pod of the namespace matches spec.podSelector")
+        said = f"no Pod in namespace {route.meta.namespace} matches spec.podSelector ({route.pod_selector})"
+        return _Said(Status.FALSE, Reason.NO_ELIGIBLE_POD, said)
     if choice.conflicts:
         more = f" (and {len(choice.conflicts) - 1} more like it)" if len(choice.conflicts) > 1 else ""
         said = f"{choice.conflicts[0]}{more}, so nobody can say whose it is; {_counted(choice)}"
@@ -138,7 +140,8 @@ def _awaiting_ip(choice: Choice, pod: Pod, verdict: Verdict) -> _Said:
 def _awaiting_own(attachment: AddressAttachment) -> _Said:
     nodes = sorted({release.node_name for release in attachment.spec.releasing})
     where = f"Node {', '.join(nodes)}" if nodes else "the former attachment"
-    return _Said(Status.FALSE, Reason.AWAITING_RELEASE, f"waiting for {where} to release the addresses")
+    advice = _IF_OFF if nodes else ""
+    return _Said(Status.FALSE, Reason.AWAITING_RELEASE, f"waiting for {where} to release the addresses{advice}")
 
 
 def _awaiting_others(view: RouteView, verdict: Verdict, attachment: AddressAttachment | None) -> _Said | None:
@@ -153,7 +156,7 @@ def _awaiting_others(view: RouteView, verdict: Verdict, attachment: AddressAttac
         nodes = {release.node_name for release in other.spec.releasing}
         if other.spec.holder is not None:
             nodes.add(other.spec.holder.node_name)
-        where = f" on Node {', '.join(sorted(nodes))}" if nodes else ""
+        where = f" on Node {', '.join(sorted(nodes))}{_IF_OFF}" if nodes else ""
         said = f"waiting for {other.route_key} to release {show(prefix)}{where}"
         return _Said(Status.FALSE, Reason.AWAITING_RELEASE, said)
     return None

@@ -32,12 +32,12 @@ def service_faults(
             if not any(ip in claim.prefix for ip in service.ips if ip.version == claim.prefix.version):
                 continue
             is_first = claim.prefix not in held and service.meta.created_at <= facts.route.meta.created_at
-            (faults if is_first else remarks).append(_fault(claim.prefix, service, is_first=is_first))
+            (faults if is_first else remarks).append(_fault(claim, service, is_first=is_first))
     return faults, remarks
 
 
-def _fault(prefix: Prefix, service: Service, *, is_first: bool) -> Fault:
-    which = f"{show(prefix)} is an external or load-balancer IP of {service.key}"
+def _fault(claim: Claim, service: Service, *, is_first: bool) -> Fault:
+    which = f"{show(claim.prefix)} is an external or load-balancer IP of {service.key}"
     what = "which had it first" if is_first else "which came later and takes the packets on every node"
     said = f"{which}, {what}; take it from one of the two"
-    return Fault(reason=Reason.ADDRESS_CONFLICT, path="spec.addresses", message=said, is_live=True)
+    return Fault(reason=Reason.ADDRESS_CONFLICT, path=claim.path, message=said, is_live=True)

@@ -40,10 +40,11 @@ class Fault:
 
 @attrs.frozen(kw_only=True)
 class Claim:
-    """A prefix that the route may use, through this Gateway."""
+    """A prefix that the route may use, through this Gateway; ``path`` is the field that claims it."""
 
     prefix: Prefix
     gateway: Reference
+    path: str = "spec.addresses"
 
 
 @attrs.frozen(kw_only=True)

@@ -133,4 +133,4 @@ class NodeState:
     own_ips: frozenset[IPAddress] = frozenset()
     """The addresses of the node's own links: no attachment may take them away from the node."""
     gateways: frozenset[IPAddress] = frozenset()
-    """The next hops of the node's own routes, without which it reaches nobody."""
+    """The next hops of the node's default routes, without which it reaches nobody outside."""

@@ -66,6 +66,14 @@ class LabelSelector:
         """An empty selector matches everything, which is why routes may not use one."""
         return not self.match_labels and not self.match_expressions
 
+    def __str__(self) -> str:
+        """As kubectl writes a selector on one line."""
+        words = [f"{key}={value}" for key, value in self.match_labels]
+        for each in self.match_expressions:
+            values = f" ({', '.join(each.values)})" if each.values else ""
+            words.append(f"{each.key} {each.operator}{values}")
+        return ", ".join(words) or "an empty selector"
+
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether *labels* satisfy every requirement."""
         # Plain loops: this is asked of each Pod at each event.

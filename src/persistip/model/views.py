@@ -89,10 +89,15 @@ class ParentFacts:
 
 @attrs.frozen(kw_only=True)
 class NetworkFacts:
-    """A secondary network with its parameters; both None for the default network."""
+    """
+    A secondary network with its parameters; both None for the default network.
+
+    ``unreadable``: why its parameters cannot be read, where they exist and cannot.
+    """
 
     network: Network | None = None
     parameters: GKENetworkParamSet | None = None
+    unreadable: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -101,6 +106,8 @@ class RouteFacts:
     A route and all that its acceptance rests on, but for other routes.
 
     ``selected_nodes``: how many its nodeSelector selects. ``services``: those with an IP that it claims.
+    ``is_unreadable``, of a rival: something that it rests on cannot be read, so that it keeps what it holds and claims
+    nothing else.
     """
 
     route: GKEIPRoute
@@ -110,6 +117,7 @@ class RouteFacts:
     selected_nodes: int = 0
     network: NetworkFacts = NetworkFacts()
     services: tuple[Service, ...] = ()
+    is_unreadable: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -204,11 +212,17 @@ class AttachedRoutes:
 
 @attrs.frozen(kw_only=True)
 class GatewayView:
-    """Everything that the decision about one Gateway may look at; ``routes`` are accepted and name it as a parent."""
+    """
+    Everything that the decision about one Gateway may look at.
+
+    ``routes`` are accepted and name it as a parent. ``unreadable``: why nothing can be decided, since it, its class or
+    the parameters of that cannot be read.
+    """
 
     key: ObjectKey
     now: float
     facts: GatewayFacts | None = None
+    unreadable: str | None = None
     routes: tuple[AttachedRoutes, ...] = ()
     ranges: ClusterRanges = ClusterRanges()
     policy: Policy = Policy()
@@ -220,11 +234,15 @@ class ClassView:
     Everything that the decision about one GatewayClass may look at.
 
     ``is_in_use``: some Gateway is of it. ``definitions``: those of Gateway API, as far as they can be seen.
+    ``unreadable``: why nothing can be decided, since it or its parameters cannot be read. ``blind``: a Gateway that
+    cannot be read, and may be of it.
     """
 
     key: ObjectKey
     now: float
     gateway_class: GatewayClass | None = None
+    unreadable: str | None = None
+    blind: str | None = None
     parameters: ConfigMap | None = None
     is_in_use: bool = False
     definitions: tuple[CustomResourceDefinition, ...] = ()

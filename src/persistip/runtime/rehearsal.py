@@ -36,7 +36,7 @@ from persistip.model.actions import (
     SetFinalizers,
 )
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, How, NodeReport, NodeStateName
-from persistip.model.gateway import Gateway, GatewayClass, Mode
+from persistip.model.gateway import Mode
 from persistip.model.keys import Kind, ObjectKey, attachment_key
 from persistip.model.node import Node
 from persistip.model.pod import Pod
@@ -90,12 +90,11 @@ class Rehearsal:
         self._with_nodes = with_nodes
         self._revision = 0
         self._catalog = Catalog(policy, modes)
-        self._unreadable = dict(unreadable or {})
         self._touched: set[ObjectKey] = set()
         self._changed: set[ObjectKey] = set()
         self._former: dict[ObjectKey, str] = {}
         found = {each.key: each for each in objects}
-        self._update({key: found[key] for key in sorted(found)}, self._unreadable)
+        self._update({key: found[key] for key in sorted(found)}, unreadable or {})
         self._touched |= self._catalog.keys()
 
     def view(self, key: ObjectKey) -> Planned:
@@ -117,7 +116,7 @@ class Rehearsal:
         for _ in range(_LEAST_ROUNDS + _ROUNDS_PER_OBJECT * len(self._catalog.keys())):
             touched, self._touched = self._touched, set()
             for key in sorted(touched):
-                if self._why_unreadable(key) is None:
+                if self.view(key).unreadable is None:
                     self._perform(decide(self.view(key)).actions)
             if self._with_nodes:
                 self._confirm()
@@ -128,7 +127,7 @@ class Rehearsal:
 
     def _settled(self) -> Settled:
         keys = sorted(self._catalog.keys())
-        unreadable = {key: why for key in keys if (why := self._why_unreadable(key)) is not None}
+        unreadable = {key: why for key in keys if (why := self.view(key).unreadable) is not None}
         views = (self.view(key) for key in keys if key.kind is Kind.ROUTE and key not in unreadable)
         return Settled(
             objects={key: self._present(key) for key in sorted(self._catalog.objects)},
@@ -195,20 +194,6 @@ class Rehearsal:
         """The same in every run, and another one than that of its predecessor: one made again is another object."""
         uid = stand_in_uid(key)
         return f"{uid}/again" if self._former.get(key) == uid else uid
-
-    # ------------------------------------------------------------ what cannot be read
-    def _why_unreadable(self, key: ObjectKey) -> str | None:
-        """Why nothing may be decided about *key*: what it rests on is neither present nor gone."""
-        view = self.view(key)
-        if isinstance(view, RouteView):
-            return view.unreadable
-        gateway = self._catalog.objects.get(key)
-        class_key = ObjectKey(Kind.GATEWAY_CLASS, "", gateway.class_name) if isinstance(gateway, Gateway) else key
-        rests_on = [class_key]
-        gateway_class = self._catalog.objects.get(class_key)
-        if isinstance(gateway_class, GatewayClass) and (ref := gateway_class.parameters_ref) is not None:
-            rests_on.append(ObjectKey(Kind.CONFIG_MAP, ref.namespace, ref.name))
-        return next((f"{each}: {self._unreadable[each]}" for each in rests_on if each in self._unreadable), None)
 
     # ------------------------------------------------------------ ideal nodes
     def _confirm(self) -> None:

@@ -126,6 +126,7 @@ class LinuxDatapath:
             pins=self._pins.pins,
             obstacles=obstacles,
             own_ips=snapshot.own_ips,
+            gateways=snapshot.gateways,
         )
 
     async def _resolve(self, pod_ips: Sequence[IPAddress], snapshot: Snapshot) -> Mapping[IPAddress, PodLink]:

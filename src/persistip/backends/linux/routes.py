@@ -142,23 +142,23 @@ def dump_routes(netlink: NetlinkSocket, *, version: int, table: int) -> Iterator
                 yield route
 
 
-def dump_default_links(netlink: NetlinkSocket, *, version: int) -> Iterator[int]:
-    """Indexes of the links by which the default routes of the main table leave."""
+def dump_default_hops(netlink: NetlinkSocket, *, version: int) -> Iterator[tuple[int, IPAddress | None]]:
+    """The links by which the default routes of the main table leave, each with the gateway that it leaves to."""
     family = _FAMILY_IPV4 if version == 4 else _FAMILY_IPV6
     body = _HEAD.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + attribute_u32(_TABLE, TABLE_MAIN)
     for number, data in netlink.dump(Message(_GET_ROUTE, 0, body)):
         if number == NEW_ROUTE and data[1] == 0 and data[7] == TYPE_UNICAST and data[4] == TABLE_MAIN:
-            yield from _links_of(data)
+            yield from _hops_of(data)
 
 
-def _links_of(data: bytes) -> Iterator[int]:
+def _hops_of(data: bytes) -> Iterator[tuple[int, IPAddress | None]]:
     found = parse_attributes(data, _HEAD.size)
     if _OIF in found:
-        yield read_u32(found[_OIF])
+        yield read_u32(found[_OIF]), _gateway(found)
     hops, offset = found.get(_MULTIPATH, b""), 0
     while offset + 8 <= len(hops):
         size, _flags, _weight, link = struct.unpack_from("=HBBi", hops, offset)
-        yield link
+        yield link, _gateway(parse_attributes(hops[offset : offset + size], 8))
         offset += max((size + 3) & ~3, 8)
 
 

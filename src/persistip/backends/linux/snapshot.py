@@ -9,7 +9,7 @@ nftables table; nothing else tells it, so a process without memory finds exactly
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv6Address
 
@@ -21,7 +21,7 @@ from persistip.backends.linux.errors import unavailable
 from persistip.backends.linux.links import Link, dump_links
 from persistip.backends.linux.neighbours import Neighbour, dump_neighbours, dump_ports
 from persistip.backends.linux.nft import Element, TableSpec, dump_elements, read_generation, read_table
-from persistip.backends.linux.routes import TABLE_LOCAL, TYPE_LOCAL, Route, dump_default_links, dump_routes
+from persistip.backends.linux.routes import TABLE_LOCAL, TYPE_LOCAL, Route, dump_default_hops, dump_routes
 from persistip.backends.linux.ruleset import (
     BRIDGE_TABLE,
     EXEMPT,
@@ -91,6 +91,8 @@ class Snapshot:
 
     links: dict[int, Link]
     uplinks: tuple[LinkRef, ...]
+    gateways: frozenset[IPAddress]
+    """Those of the node's default routes."""
     routes: dict[Prefix, list[Route]]
     neighbours: dict[tuple[int, IPAddress], Neighbour]
     proxies: dict[tuple[int, IPAddress], Neighbour]
@@ -172,11 +174,13 @@ class Reader:
     def read(self) -> Snapshot:
         """Look at everything."""
         links = {link.index: link for link in dump_links(self._route)}
-        uplinks = self._select_uplinks(links.values())
+        hops = {hop for version in VERSIONS for hop in dump_default_hops(self._route, version=version)}
+        uplinks = self._select_uplinks(links.values(), {link for link, _ in hops})
         rules, port_rules = self._read_rules()
         return Snapshot(
             links=links,
             uplinks=uplinks,
+            gateways=frozenset(gateway for _, gateway in hops if gateway is not None),
             routes=self._read_routes(),
             neighbours=self._read_neighbours(),
             proxies={(each.link, each.address): each for each in dump_neighbours(self._route, proxies=True)},
@@ -202,13 +206,12 @@ class Reader:
     def _read_neighbours(self) -> dict[tuple[int, IPAddress], Neighbour]:
         return {(each.link, each.address): each for each in dump_neighbours(self._route)}
 
-    def _select_uplinks(self, links: Iterable[Link]) -> tuple[LinkRef, ...]:
+    def _select_uplinks(self, links: Iterable[Link], default: Collection[int]) -> tuple[LinkRef, ...]:
         """The links named in the settings; without settings those of the default routes."""
         if self._uplinks:
             chosen = [link for link in links if any(fnmatchcase(link.name, pattern) for pattern in self._uplinks)]
         else:
-            indexes = {link for version in VERSIONS for link in dump_default_links(self._route, version=version)}
-            chosen = [link for link in links if link.index in indexes]
+            chosen = [link for link in links if link.index in default]
         return tuple(sorted(LinkRef(link.name, link.index) for link in chosen if not link.is_loopback))
 
     def _read_routes(self) -> dict[Prefix, list[Route]]:
