@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         ClusterWorld,
         DatapathContract,
         DatapathWorld,
+        LeaseContract,
         ReactionModeContract,
     )
 
@@ -47,6 +48,7 @@ __all__ = [
     "ClusterWorld",
     "DatapathContract",
     "DatapathWorld",
+    "LeaseContract",
     "ManualClock",
     "ReactionModeContract",
     "attachment",
