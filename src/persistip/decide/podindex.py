@@ -48,7 +48,7 @@ class PodIndex:
         self._by_node: Multimap[str, ObjectKey] = Multimap()
         self._by_ip: Multimap[IPAddress, ObjectKey] = Multimap()
         self._columns: dict[str, dict[str, _Column]] = defaultdict(dict)
-        self._routes: dict[ObjectKey, GKEIPRoute] = {}
+        self._selectors: dict[ObjectKey, LabelSelector] = {}
         self._wanted: dict[ObjectKey, tuple[Wanted, ...]] = {}
         self._places: dict[ObjectKey, Wanted] = {}
         self._routes_without_label: Multimap[str, ObjectKey] = Multimap()
@@ -93,7 +93,7 @@ class PodIndex:
     def watch(self, route: GKEIPRoute) -> None:
         """Keep the Pods of the labels that the route asks for at hand."""
         namespace, key, options = route.meta.namespace, route.key, wanted_labels(route.pod_selector)
-        self._routes[key] = route
+        self._selectors[key] = route.pod_selector
         self._wanted[key] = options
         if not options:
             self._routes_without_label.add(namespace, key)
@@ -123,7 +123,7 @@ class PodIndex:
     def unwatch(self, route: GKEIPRoute) -> None:
         """Let go of what only this route needed."""
         namespace, key = route.meta.namespace, route.key
-        del self._routes[key]
+        del self._selectors[key]
         options = self._wanted.pop(key)
         if not options:
             self._routes_without_label.discard(namespace, key)
@@ -156,7 +156,7 @@ class PodIndex:
         candidates = set(self._routes_without_label.get(pod.meta.namespace))
         for column, value in self._columns_of(pod):
             candidates.update(column.routes.get(value), column.routes.get(None))
-        return {key for key in candidates if self._routes[key].pod_selector.matches(labels)}
+        return {key for key in candidates if self._selectors[key].matches(labels)}
 
     def doubled_ips(self, pods: Iterable[Pod]) -> dict[IPAddress, tuple[Pod, ...]]:
         """Those IPs of *pods* that more than one live Pod claims, with all that do."""
