@@ -43,6 +43,21 @@ from persistip.model.keys import ObjectKey
 from persistip.model.views import ClassView, GatewayView, NodeView, RouteView
 from persistip.runtime.allowance import Allowance
 from persistip.runtime.execute import Result, execute_cluster, execute_node
+from persistip.runtime.metrics import (
+    AGENT_ACTIONS,
+    AGENT_ANNOUNCEMENT_FAILURES,
+    AGENT_ANNOUNCEMENTS,
+    AGENT_ANNOUNCING,
+    AGENT_ENTRIES,
+    AGENT_LOOK_SECONDS,
+    AGENT_OBSTACLES,
+    AGENT_UNFINISHED,
+    API_ACTIONS,
+    Silence,
+    Telemetry,
+    outcome_label,
+)
+from persistip.runtime.moves import Moves
 from persistip.runtime.outcomes import Outcomes
 from persistip.runtime.retry import outcome_of
 from persistip.runtime.telemetry import log_outcome
@@ -106,16 +121,24 @@ class ObjectCycle:
     touch: Callable[[Iterable[ObjectKey]], None]
     events: Allowance[ObjectKey] = attrs.field(factory=lambda: Allowance(EVENT_BURST, EVENTS_PER_SECOND))
     """How many Events each object may have, whoever's plan they are of."""
+    telemetry: Telemetry = Silence()
+    moves: Moves = attrs.field(factory=lambda: Moves(Silence()))
 
-    async def run(self, key: ObjectKey) -> Pass:
-        """Look, decide, act, in this order and once."""
-        plan = decide(self.catalog.view(key, self.clock.now(), self.outcomes.of(key)))
+    async def run(self, key: ObjectKey, waited_seconds: float = 0.0) -> Pass:
+        """Look, decide, act, in this order and once; what made it due happened *waited_seconds* ago."""
+        now = self.clock.now()
+        view = self.catalog.view(key, now, self.outcomes.of(key))
+        plan = decide(view)
+        if isinstance(view, RouteView):
+            self.moves.look(view, plan.actions, now - waited_seconds)
         outcomes: list[Outcome] = []
 
         def note(result: Result[ClusterAction]) -> None:
             outcomes.append(result.outcome)
             self.outcomes.record(key, type(result.action).__name__, result.outcome)
             log_outcome(result.action, result.outcome, object=str(key))
+            label = outcome_label(result.outcome.state, is_stale=result.outcome.stale)
+            self.telemetry.count(API_ACTIONS, type(result.action).__name__, label)
             # What we wrote is part of the very next view, whichever key that is of; the watch will say it again.
             if isinstance(result.outcome.written, Written):
                 self.touch(self.catalog.absorb(result.outcome.written))
@@ -169,6 +192,7 @@ class NodeCycle:
     clock: Clock
     report: Callable[[Sequence[ReportNode]], None]
     rounds: int
+    telemetry: Telemetry = Silence()
     _state: NodeState = attrs.field(factory=NodeState, init=False)
     _announced: frozenset[Announcement] = attrs.field(factory=frozenset, init=False)
     _announcer_is_known: bool = attrs.field(default=True, init=False)
@@ -207,16 +231,24 @@ class NodeCycle:
             for result in await execute_node(self.datapath, plan.actions, tried):
                 tried[result.action] = result.outcome
                 self._unlogged.append(result)
+                label = outcome_label(result.outcome.state, is_stale=result.outcome.stale)
+                self.telemetry.count(AGENT_ACTIONS, type(result.action).__name__, label)
                 if isinstance(result.action, PutEntry):
                     self._outcomes.record(self.node_name, result.action.entry, result.outcome)
             plan = await self._look()
+        self.telemetry.set(AGENT_UNFINISHED, len(plan.actions))
+        self.telemetry.set(AGENT_ENTRIES, len(self._state.entries), "programmed")
+        self.telemetry.set(AGENT_ENTRIES, len(self._state.stale), "stale")
+        self.telemetry.set(AGENT_OBSTACLES, len(self._state.obstacles))
         return plan, [_left(tried.get(action)) for action in plan.actions]
 
     async def _look(self) -> NodePlan:
         """Observe and decide, both on the latest attachments: they may change while the kernel is looked at."""
         attachments = self.attachments()
         for _ in range(self.rounds):
+            began_at = asyncio.get_running_loop().time()
             self._state = await self.datapath.observe(node_scope(attachments, self.node_name))
+            self.telemetry.observe(AGENT_LOOK_SECONDS, asyncio.get_running_loop().time() - began_at)
             before, attachments = attachments, self.attachments()
             if before == attachments:
                 break
@@ -244,6 +276,7 @@ class NodeCycle:
     async def _announce(self, wanted: frozenset[Announcement]) -> list[Outcome]:
         if wanted == self._announced and self._announcer_is_known:
             return []
+        new = len(wanted - self._announced)
         # A call that fails half-way has perhaps started what is new and perhaps not stopped what is old.
         self._announced, self._announcer_is_known = self._announced | wanted, False
         try:
@@ -252,9 +285,12 @@ class NodeCycle:
             outcomes = [outcome_of(error)]
         else:
             self._announced, self._announcer_is_known = wanted, True
-        for outcome in outcomes:
-            if not outcome.is_done:
-                log_outcome(self.announcer, outcome, node=self.node_name)
+        failed = [outcome for outcome in outcomes if not outcome.is_done]
+        for outcome in failed:
+            log_outcome(self.announcer, outcome, node=self.node_name)
+        self.telemetry.count(AGENT_ANNOUNCEMENTS, by=max(new - len(failed), 0))
+        self.telemetry.count(AGENT_ANNOUNCEMENT_FAILURES, by=len(failed))
+        self.telemetry.set(AGENT_ANNOUNCING, len(self._announced))
         return outcomes
 
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from persistip.errors import BackendError, UnavailableError
+from persistip.runtime.metrics import SOURCE_GAPS, Silence, Telemetry
 from persistip.runtime.retry import FAILED, Backoff, delay_after, outcome_of
 
 logger = logging.getLogger("persistip")
@@ -29,12 +30,14 @@ async def follow(
     name: str,
     on_gap: Callable[[], None],
     backoff: Backoff = FAILED,
+    telemetry: Telemetry | None = None,
 ) -> None:
     """
     Hand every item of *source* to *handle*, and open the source anew whenever it breaks or ends.
 
     *on_gap* is called at each break: from then until the next complete delivery something may have been missed.
     """
+    telemetry = telemetry or Silence()
     attempt = 0
     while True:
         items = source()
@@ -51,6 +54,7 @@ async def follow(
                 await close()
         attempt += 1
         on_gap()
+        telemetry.count(SOURCE_GAPS, name)
         delay = max(backoff.delay(attempt, name), error_delay(error, attempt, name))
         logger.warning(
             "lost a source of changes", extra={"source": name, "error": str(error), "retry_in_seconds": round(delay, 3)}
@@ -74,6 +78,11 @@ class Tasks:
         task = asyncio.create_task(coroutine, name=name)
         self._tasks.add(task)
         return task
+
+    @property
+    def ended(self) -> tuple[str, ...]:
+        """The names of those that have ended; while nobody has asked for a stop, each is a loop that is missing."""
+        return tuple(sorted(task.get_name() for task in self._tasks if task.done()))
 
     async def wait(self) -> None:
         """Until all have ended; raises what the first one that failed raised."""

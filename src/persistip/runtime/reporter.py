@@ -15,6 +15,7 @@ import attrs
 
 from persistip.errors import BackendError
 from persistip.model.actions import Outcome, ReportNode
+from persistip.runtime.metrics import API_ACTIONS, Silence, Telemetry, outcome_label
 from persistip.runtime.retry import outcome_of, soonest_delay
 from persistip.runtime.telemetry import log_outcome
 from persistip.strategies import Cluster
@@ -23,7 +24,14 @@ from persistip.strategies import Cluster
 class Reporter:
     """Sends reports for one node; *note* hears of each that was written."""
 
-    def __init__(self, cluster: Cluster, node_name: str, note: Callable[[ReportNode], None]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        node_name: str,
+        note: Callable[[ReportNode], None],
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self._telemetry = telemetry or Silence()
         self._cluster = cluster
         self._node_name = node_name
         self._note = note
@@ -75,6 +83,8 @@ class Reporter:
         failed: list[Outcome] = []
         for report, outcome in zip(reports, outcomes, strict=True):
             log_outcome(report, outcome, node=self._node_name)
+            label = outcome_label(outcome.state, is_stale=outcome.stale)
+            self._telemetry.count(API_ACTIONS, type(report).__name__, label)
             if outcome.is_done:
                 self._note(report)
             elif not outcome.stale:

@@ -21,6 +21,8 @@ from collections import deque
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from persistip.runtime.metrics import QUEUE_DEPTH, QUEUE_WAIT, Silence, Telemetry
+
 K = TypeVar("K", bound=Hashable)
 
 
@@ -31,7 +33,10 @@ class QueueClosed(Exception):  # noqa: N818 - the end of a loop, not an error
 class WorkQueue(Generic[K]):
     """A keyed queue for one event loop; nothing in it waits but ``get``."""
 
-    def __init__(self) -> None:
+    def __init__(self, telemetry: Telemetry | None = None) -> None:
+        self._telemetry = telemetry or Silence()
+        self._since: dict[K, float] = {}
+        self._waited: dict[K, float] = {}
         self._waiting: deque[K] = deque()
         self._queued: set[K] = set()
         self._in_work: set[K] = set()
@@ -63,11 +68,13 @@ class WorkQueue(Generic[K]):
             return
         self._held_until.pop(key, None)
         self._due.pop(key, None)
+        self._since.setdefault(key, asyncio.get_running_loop().time())
         if key in self._in_work:
             self._again.add(key)
             return
         self._queued.add(key)
         self._waiting.append(key)
+        self._telemetry.set(QUEUE_DEPTH, len(self._waiting))
         self._wake_one()
 
     def add_after(self, key: K, delay_seconds: float) -> None:
@@ -90,6 +97,7 @@ class WorkQueue(Generic[K]):
         self._held_until[key] = asyncio.get_running_loop().time() + delay_seconds
         if key in self._again:
             self._again.discard(key)
+            self._since.pop(key, None)
             self.add_after(key, delay_seconds)
 
     async def get(self) -> K:
@@ -112,11 +120,20 @@ class WorkQueue(Generic[K]):
         key = self._waiting.popleft()
         self._queued.discard(key)
         self._in_work.add(key)
+        now = asyncio.get_running_loop().time()
+        self._waited[key] = now - self._since.pop(key, now)
+        self._telemetry.set(QUEUE_DEPTH, len(self._waiting))
+        self._telemetry.observe(QUEUE_WAIT, self._waited[key])
         return key
+
+    def waited_seconds(self, key: K) -> float:
+        """How long *key*, which is in work, has waited for that since it was due."""
+        return self._waited.get(key, 0.0)
 
     def done(self, key: K) -> None:
         """*key* is out of work; if it was added meanwhile, its next turn comes after all that wait."""
         self._in_work.discard(key)
+        self._waited.pop(key, None)
         if key in self._again:
             self._again.discard(key)
             self.add(key)
@@ -141,6 +158,7 @@ class WorkQueue(Generic[K]):
         self._waiting.clear()
         self._queued.clear()
         self._again.clear()
+        self._since.clear()
         self._due.clear()
         self._timers.clear()
         if self._wake is not None:
