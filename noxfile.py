@@ -140,7 +140,7 @@ def lock(session: nox.Session) -> None:
     session.install("uv")
     pinned = ("--universal", "--python-version=3.11", "--generate-hashes", "--upgrade")
     plain = ("--no-header", "--no-annotate", "--no-emit-index-url", "--quiet")
-    with_project = ("pyproject.toml", "--extra=kubernetes", "--extra=lab", "--extra=testing")
+    with_project = ("pyproject.toml", "--extra=kubernetes", "--extra=lab", "--extra=prometheus", "--extra=testing")
     for group, sources in {"lint": (), "go": (), "types": with_project, "tests": with_project}.items():
         target = f"--output-file=requirements/{group}.txt"
         session.run("uv", "pip", "compile", *sources, f"--group={group}", *pinned, *plain, target)

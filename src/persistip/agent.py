@@ -15,20 +15,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
 import attrs
 
 from persistip.errors import BackendError
 from persistip.model.actions import ReportNode
-from persistip.model.attachment import AddressAttachment
+from persistip.model.attachment import AddressAttachment, NodeStateName
 from persistip.model.keys import Kind, ObjectKey, node_label
 from persistip.runtime.clock import SystemClock
 from persistip.runtime.cycle import NodeCycle, Pass
 from persistip.runtime.loops import Tasks, error_delay, follow
+from persistip.runtime.metrics import (
+    AGENT_ATTACHMENTS,
+    AGENT_PASS_SECONDS,
+    AGENT_PASSES,
+    AGENT_PROGRAM_SECONDS,
+    CLUSTER_SYNCED,
+    RELISTS,
+    UNREADABLE,
+    Result,
+    Silence,
+    Telemetry,
+)
 from persistip.runtime.reporter import Reporter
 from persistip.runtime.retry import FAILED, soonest_delay
+from persistip.runtime.watchdog import STEP_SECONDS, Watchdog
 from persistip.settings import AgentSettings
 from persistip.strategies import Announcer, Batch, Clock, Cluster, Datapath
 
@@ -58,6 +71,7 @@ class Agent:
         *,
         settings: AgentSettings | None = None,
         clock: Clock | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.node_name = node_name
         self.synced = asyncio.Event()
@@ -69,7 +83,11 @@ class Agent:
         self._label = node_label(node_name)
         self._attachments: dict[ObjectKey, AddressAttachment] = {}
         self._unread: set[ObjectKey] = set()
-        self._reporter = Reporter(cluster, node_name, self._note_report)
+        self._telemetry = telemetry or Silence()
+        self._watchdog = Watchdog()
+        self._unlooked: str | None = "nothing has looked at the kernel yet"
+        self._granted_at: dict[tuple[str, int], float | None] = {}
+        self._reporter = Reporter(cluster, node_name, self._note_report, self._telemetry)
         self._cycle = NodeCycle(
             node_name=node_name,
             attachments=self._concerning,
@@ -77,8 +95,9 @@ class Agent:
             datapath=datapath,
             announcer=announcer,
             clock=self._clock,
-            report=self._reporter.want,
+            report=self._report,
             rounds=self._settings.rounds,
+            telemetry=self._telemetry,
         )
         self._wake = asyncio.Event()
         self._is_urgent = False
@@ -88,20 +107,33 @@ class Agent:
         self._tasks = Tasks()
         self._sources: list[asyncio.Task[None]] = []
 
+    def why_unhealthy(self) -> str | None:
+        """Why this process should be started anew, as a sentence; None: its loops turn."""
+        return self._watchdog.why_unhealthy(self._tasks)
+
+    def why_unready(self) -> str | None:
+        """
+        Why it cannot serve its node now, as a sentence; None: it has gone over the node, and read everything back.
+
+        An entry that cannot be programmed is no reason: it is told in its attachment, and stops no other.
+        """
+        return self._unlooked if self.synced.is_set() else "not every attachment has been observed yet"
+
     async def run(self) -> None:
         """Work until ``stop``; raises when a fault of ours ended a loop."""
         async with self:
             await self._tasks.wait()
 
     async def __aenter__(self) -> Agent:
+        told = self._telemetry
+        told.set(CLUSTER_SYNCED, 0)
+        cluster = follow(self._cluster.changes, self._take, name="cluster", on_gap=self._note_gap, telemetry=told)
+        kernel = follow(
+            self._datapath.changes, self._hear_kernel, name="datapath", on_gap=self._wake.set, telemetry=told
+        )
         self._sources = [
-            self._tasks.start(
-                follow(self._cluster.changes, self._take, name="cluster", on_gap=self._note_gap), "cluster-changes"
-            ),
-            self._tasks.start(
-                follow(self._datapath.changes, self._hear_kernel, name="datapath", on_gap=self._wake.set),
-                "datapath-changes",
-            ),
+            self._tasks.start(cluster, "cluster-changes"),
+            self._tasks.start(kernel, "datapath-changes"),
         ]
         self._tasks.start(self._reporter.run(), "reports")
         self._tasks.start(self._work(), "passes")
@@ -142,11 +174,16 @@ class Agent:
                 known[key] = self._attachments[key]
             elif key.kind is Kind.ATTACHMENT:
                 unread.add(key)
+            self._telemetry.count(UNREADABLE, key.kind)
             logger.warning("cannot read an object", extra={"object": str(key), "error": why})
         is_news = unread != self._unread or not _is_same(known, self._attachments)
         self._attachments, self._unread = known, unread
+        for kind in batch.resynced:
+            self._telemetry.count(RELISTS, kind)
         if is_news:
+            self._note_grants()
             self._urge()
+        self._telemetry.set(CLUSTER_SYNCED, batch.synced)
         if batch.synced:
             if not self.synced.is_set():
                 logger.info("observed everything", extra={"node": self.node_name, "attachments": len(known)})
@@ -156,6 +193,29 @@ class Agent:
 
     def _note_gap(self) -> None:
         """The API is out of reach: nothing changes, and the kernel is still looked after."""
+        self._telemetry.set(CLUSTER_SYNCED, 0)
+
+    def _note_grants(self) -> None:
+        """Since when this node is to hold what it has not confirmed, by attachment and epoch; None: it does."""
+        concerning = self._concerning()
+        held = [
+            each
+            for each in concerning
+            if each.spec.holder is not None and each.spec.holder.node_name == self.node_name and each.spec.held_prefixes
+        ]
+        self._telemetry.set(AGENT_ATTACHMENTS, len(held), "held")
+        self._telemetry.set(AGENT_ATTACHMENTS, len(concerning) - len(held), "other")
+        now = asyncio.get_running_loop().time()
+        due = {(each.meta.uid, each.spec.epoch) for each in held if not each.is_confirmed}
+        self._granted_at = {grant: self._granted_at.get(grant, now) for grant in due}
+
+    def _report(self, reports: Sequence[ReportNode]) -> None:
+        for each in reports:
+            granted_at = self._granted_at.get((each.uid, each.report.epoch))
+            if granted_at is not None and each.report.state == NodeStateName.PROGRAMMED:
+                self._granted_at[each.uid, each.report.epoch] = None
+                self._telemetry.observe(AGENT_PROGRAM_SECONDS, asyncio.get_running_loop().time() - granted_at)
+        self._reporter.want(reports)
 
     def _hear_kernel(self, _: None) -> None:
         self._wake.set()
@@ -178,22 +238,33 @@ class Agent:
         while not self._is_stopping:
             self._wake.clear()
             self._is_urgent = False
+            self._watchdog.expect("passes")
             delay = await self._pass()
+            self._watchdog.expect("passes", delay + STEP_SECONDS)
             await self._wait(delay)
+        self._watchdog.rest("passes")
 
     async def _pass(self) -> float:
         """One pass; seconds until the next though nothing is heard."""
+        began_at = asyncio.get_running_loop().time()
         try:
             result = await self._cycle.run()
         except BackendError as error:
             self._attempt += 1
+            self._unlooked = f"the kernel cannot be looked at: {error}"
+            self._telemetry.count(AGENT_PASSES, Result.FAILED)
             logger.warning("a pass failed", extra={"node": self.node_name, "error": str(error)})
             return error_delay(error, self._attempt, self.node_name)
         except Exception:
             # The node's traffic depends on this loop: whatever went wrong, it looks again.
             self._attempt += 1
+            self._unlooked = "a fault of ours ended the last look at the kernel; see the log"
+            self._telemetry.count(AGENT_PASSES, Result.FAULT)
             logger.exception("a fault of ours ended a pass", extra={"node": self.node_name})
             return FAILED.delay(self._attempt, self.node_name)
+        self._unlooked = None
+        self._telemetry.observe(AGENT_PASS_SECONDS, asyncio.get_running_loop().time() - began_at)
+        self._telemetry.count(AGENT_PASSES, Result.FAILED if result.is_failed else Result.DONE)
         return self._delay_after(result)
 
     def _delay_after(self, result: Pass) -> float:

@@ -26,8 +26,24 @@ from persistip.runtime.clock import SystemClock
 from persistip.runtime.cycle import ObjectCycle, Pass
 from persistip.runtime.election import Election
 from persistip.runtime.loops import Tasks, follow
+from persistip.runtime.metrics import (
+    CLUSTER_SYNCED,
+    HELD_BACK,
+    LEADER_CHANGES,
+    LEADING,
+    PASS_SECONDS,
+    PASSES,
+    QUEUE_RETRIES,
+    RELISTS,
+    UNREADABLE,
+    Result,
+    Silence,
+    Telemetry,
+)
+from persistip.runtime.moves import Moves
 from persistip.runtime.outcomes import Outcomes
 from persistip.runtime.retry import LATE_SECONDS, soonest_delay
+from persistip.runtime.watchdog import Watchdog
 from persistip.runtime.workqueue import QueueClosed, WorkQueue
 from persistip.settings import ControllerSettings
 from persistip.strategies import AddressAllocator, Batch, Clock, Cluster, ReactionMode
@@ -57,6 +73,7 @@ class Controller:
         settings: ControllerSettings | None = None,
         clock: Clock | None = None,
         election: Election | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         if allocator.features.needs_provisioning:
             message = f"allocator {allocator.features.name!r} provisions a cloud, which this version cannot drive"
@@ -70,13 +87,18 @@ class Controller:
         if allocator.features.knows_owners:
             policy = attrs.evolve(policy, knows_owners=True)
         self._catalog = Catalog(policy, modes)
-        self._queue: WorkQueue[ObjectKey] = WorkQueue()
+        self._telemetry = telemetry or Silence()
+        self._moves = Moves(self._telemetry)
+        self._watchdog = Watchdog()
+        self._queue: WorkQueue[ObjectKey] = WorkQueue(self._telemetry)
         self._cycle = ObjectCycle(
             catalog=self._catalog,
             cluster=cluster,
             clock=self._clock,
             outcomes=self._outcomes,
             touch=self._touch,
+            telemetry=self._telemetry,
+            moves=self._moves,
         )
         self._election = election
         self._is_leader = election is None
@@ -91,17 +113,27 @@ class Controller:
         """All that a decision about *key* may look at now: what the next pass would be handed."""
         return self._catalog.view(key, self._clock.now(), self._outcomes.of(key))
 
+    def why_unhealthy(self) -> str | None:
+        """Why this process should be started anew, as a sentence; None: its loops turn."""
+        return self._watchdog.why_unhealthy(self._tasks)
+
+    def why_unready(self) -> str | None:
+        """Why it could neither act nor take over now, as a sentence; None: it has observed everything."""
+        return None if self._is_observed else "not everything in the cluster is observed"
+
     async def run(self) -> None:
         """Work until ``stop``; raises when a fault of ours ended a loop."""
         async with self:
             await self._tasks.wait()
 
     async def __aenter__(self) -> Controller:
+        self._telemetry.set(CLUSTER_SYNCED, 0)
+        self._telemetry.set(LEADING, self._is_leader)
         self._source = self._tasks.start(self._observe(), "changes")
         if self._election is not None:
             self._tasks.start(self._election.run(self._note_leadership), "election")
         for number in range(self._settings.workers):
-            self._tasks.start(self._work(), f"worker-{number}")
+            self._tasks.start(self._work(f"worker-{number}"), f"worker-{number}")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -125,7 +157,13 @@ class Controller:
         while True:
             self._lists_anew.clear()
             following = asyncio.create_task(
-                follow(self._cluster.changes, self._take, name="cluster", on_gap=self._note_gap)
+                follow(
+                    self._cluster.changes,
+                    self._take,
+                    name="cluster",
+                    on_gap=self._note_gap,
+                    telemetry=self._telemetry,
+                )
             )
             anew = asyncio.create_task(self._lists_anew.wait())
             try:
@@ -139,7 +177,10 @@ class Controller:
 
     def _take(self, batch: Batch) -> None:
         self._touch(self._catalog.update(batch))
+        for kind in batch.resynced:
+            self._telemetry.count(RELISTS, kind)
         for key, why in batch.unreadable.items():
+            self._telemetry.count(UNREADABLE, key.kind)
             logger.warning("cannot read an object", extra={"object": str(key), "error": why})
         if batch.synced and not self._is_observed:
             logger.info("observed everything", extra={"keys": len(self._queue)})
@@ -153,6 +194,9 @@ class Controller:
 
     def _note_leadership(self, is_leader: bool) -> None:
         self._is_leader = is_leader
+        self._telemetry.set(LEADING, is_leader)
+        self._telemetry.count(LEADER_CHANGES, "gained" if is_leader else "lost")
+        self._moves.forget()
         if is_leader:
             # What was followed so far may be a while behind what the former leader did.
             self._is_observed = False
@@ -161,7 +205,10 @@ class Controller:
 
     def _permit(self) -> None:
         """Let the workers act, or not."""
+        self._telemetry.set(CLUSTER_SYNCED, self._is_observed)
         if self._is_observed and self._is_leader:
+            if not self._may_act.is_set():
+                self._queue.restart_waits()
             self._may_act.set()
         elif not self._queue.is_closed:
             self._may_act.clear()
@@ -175,7 +222,7 @@ class Controller:
         for key in sorted(keys):
             self._queue.add(key)
 
-    async def _work(self) -> None:
+    async def _work(self, name: str) -> None:
         while True:
             await self._may_act.wait()
             try:
@@ -184,23 +231,35 @@ class Controller:
                 return
             try:
                 if self._may_act_now():
-                    self._schedule(key, await self._cycle.run(key))
+                    self._watchdog.expect(name)
+                    await self._pass(key)
                 else:
                     self._queue.add_after(key, _NOT_NOW_SECONDS)
             except Exception:
+                self._telemetry.count(PASSES, key.kind, Result.FAULT)
                 # One object that our rules cannot handle must not stop the others; it is loud, and comes again late.
                 logger.exception("a fault of ours stopped one key", extra={"object": str(key)})
                 self._queue.add_after(key, LATE_SECONDS)
             finally:
+                self._watchdog.rest(name)
                 self._queue.done(key)
             # A pass that found nothing to do never waited; the source of changes must get its turn.
             await asyncio.sleep(0)
+
+    async def _pass(self, key: ObjectKey) -> None:
+        began_at = asyncio.get_running_loop().time()
+        result = await self._cycle.run(key, self._queue.waited_seconds(key))
+        self._telemetry.observe(PASS_SECONDS, asyncio.get_running_loop().time() - began_at, key.kind)
+        went = Result.QUIET if result.is_quiet else Result.FAILED if result.is_failed else Result.DONE
+        self._telemetry.count(PASSES, key.kind, went)
+        self._schedule(key, result)
 
     def _schedule(self, key: ObjectKey, result: Pass) -> None:
         """Decide by how the pass went when *key* comes again by itself."""
         if result.is_failed:
             delay = soonest_delay(result.outcomes, self._queue.count_failure(key), key)
             if delay is not None:
+                self._telemetry.count(QUEUE_RETRIES, key.kind)
                 self._queue.add_after(key, delay)
         else:
             self._queue.forget_failures(key)
@@ -215,4 +274,5 @@ class Controller:
         hold = self._allowance.spend(key, asyncio.get_running_loop().time())
         if hold > 0:
             self._queue.hold(key, hold)
+            self._telemetry.count(HELD_BACK, key.kind)
             logger.warning("an object does not settle", extra={"object": str(key), "held_seconds": round(hold, 3)})

@@ -24,6 +24,18 @@ class ClusterSettings:
 
 
 @attrs.frozen(kw_only=True)
+class ServingSettings:
+    """Where a process answers those who watch it, at /metrics, /healthz and /readyz."""
+
+    listen: str = ""
+    """The address to answer at: host:port, [host]:port, or :port for every link; empty: nowhere."""
+    tls_certificate: str = ""
+    """File of the certificate with its chain to answer with, read anew when it changes; empty: plain HTTP."""
+    tls_key: str = ""
+    """File of the certificate's key."""
+
+
+@attrs.frozen(kw_only=True)
 class ElectionSettings:
     """
     How replicas agree on one of them, with client-go's times.

@@ -11,8 +11,8 @@ import persistip
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 HEAVY = (
-    "aiohttp", "cyclopts", "google", "hypothesis", "kubernetes", "looptime", "msgspec", "pyroute2", "pytest", "rich",
-    "structlog", "tenacity", "yaml",
+    "aiohttp", "cyclopts", "google", "hypothesis", "kubernetes", "looptime", "msgspec", "prometheus_client", "pyroute2",
+    "pytest", "rich", "structlog", "tenacity", "yaml",
 )  # fmt: skip
 
 

@@ -21,13 +21,12 @@ from cyclopts import App, Parameter
 from cyclopts.config import Env
 
 from persistip.cli.logs import Format, configure_logs
+from persistip.cli.serving import Worker, open_telemetry, serve
 from persistip.errors import ConfigError
-from persistip.settings import AgentSettings, ClusterSettings, ControllerSettings
+from persistip.settings import AgentSettings, ClusterSettings, ControllerSettings, ServingSettings
 
 if TYPE_CHECKING:
-    from persistip.agent import Agent
     from persistip.backends.registry import LeasingCluster
-    from persistip.controller import Controller
 
 EXIT_STOPPED, EXIT_FAULT, EXIT_SETTINGS = 0, 1, 2
 
@@ -45,6 +44,7 @@ def run_controller(
     *,
     cluster: str = API_SERVER,
     api: Annotated[ClusterSettings | None, Parameter(name="*")] = None,
+    serving: Annotated[ServingSettings | None, Parameter(name="*")] = None,
     allocator: str = "static",
     reaction_mode: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     leader_election: bool | None = None,
@@ -61,6 +61,8 @@ def run_controller(
         Where the API is: apiserver, or memory:/path/of/a.sock.
     api
         How an API server is reached.
+    serving
+        How it is watched.
     allocator
         What provides addresses: static, or one that is installed.
     reaction_mode
@@ -77,7 +79,8 @@ def run_controller(
     elects = cluster == API_SERVER if leader_election is None else leader_election
     chosen = settings or ControllerSettings()
     where = (cluster, api or ClusterSettings())
-    _run(_controller(where, allocator, reaction_mode, chosen, elects=elects), log_format, log_level)
+    shown = serving or ServingSettings()
+    _run(_controller(where, shown, allocator, reaction_mode, chosen, elects=elects), log_format, log_level)
 
 
 @app.command(name="agent")
@@ -86,6 +89,7 @@ def run_agent(
     node_name: str,
     cluster: str = API_SERVER,
     api: Annotated[ClusterSettings | None, Parameter(name="*")] = None,
+    serving: Annotated[ServingSettings | None, Parameter(name="*")] = None,
     datapath: str = "linux",
     announcer: str = "layer2",
     log_format: Format = "text",
@@ -103,6 +107,8 @@ def run_agent(
         Where the API is: apiserver, or memory:/path/of/a.sock.
     api
         How an API server is reached.
+    serving
+        How it is watched.
     datapath
         How packets are forwarded: linux, or one that is installed.
     announcer
@@ -115,7 +121,8 @@ def run_agent(
         Everything else that can be set.
     """
     where = (cluster, api or ClusterSettings(), node_name)
-    _run(_agent(where, datapath, announcer, settings or AgentSettings()), log_format, log_level)
+    shown = serving or ServingSettings()
+    _run(_agent(where, shown, datapath, announcer, settings or AgentSettings()), log_format, log_level)
 
 
 def controller() -> None:
@@ -130,6 +137,7 @@ def agent() -> None:
 
 async def _controller(
     where: tuple[str, ClusterSettings],
+    shown: ServingSettings,
     allocator: str,
     reaction_modes: tuple[str, ...],
     settings: ControllerSettings,
@@ -151,11 +159,18 @@ async def _controller(
             lease = opened.lease(settings.policy.system_namespace, LEASE)
             identity = f"{socket.gethostname()}_{uuid.uuid4()}"
             election = Election(lease, identity, SystemClock(), settings=settings.election)
-        await _until_told(Controller(opened, chosen, modes, settings=settings, election=election))
+        telemetry = open_telemetry(shown, "controller")
+        worker = Controller(opened, chosen, modes, settings=settings, election=election, telemetry=telemetry)
+        await serve(stack, shown, worker, telemetry)
+        await _until_told(worker)
 
 
 async def _agent(
-    where: tuple[str, ClusterSettings, str], datapath: str, announcer: str, settings: AgentSettings
+    where: tuple[str, ClusterSettings, str],
+    shown: ServingSettings,
+    datapath: str,
+    announcer: str,
+    settings: AgentSettings,
 ) -> None:
     from persistip.agent import Agent  # noqa: PLC0415
     from persistip.backends.registry import find_announcer, find_datapath  # noqa: PLC0415
@@ -165,7 +180,10 @@ async def _agent(
         forwards = await stack.enter_async_context(find_datapath(datapath)(settings, node_name))
         announces = await stack.enter_async_context(find_announcer(announcer)(settings, node_name))
         opened = await _open_cluster(stack, *where)
-        await _until_told(Agent(node_name, opened, forwards, announces, settings=settings))
+        telemetry = open_telemetry(shown, "agent")
+        worker = Agent(node_name, opened, forwards, announces, settings=settings, telemetry=telemetry)
+        await serve(stack, shown, worker, telemetry)
+        await _until_told(worker)
 
 
 async def _open_cluster(
@@ -186,7 +204,7 @@ async def _open_cluster(
     return await stack.enter_async_context(find_cluster(where)(api, node_name))
 
 
-async def _until_told(worker: Controller | Agent) -> None:
+async def _until_told(worker: Worker) -> None:
     """Run *worker* until it ends or a signal asks it to; a second signal no longer waits for what is in work."""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()

@@ -73,7 +73,8 @@ class Certificate:
         try:
             self.load(context)
         except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"cannot use the certificate {self.chain!r} with the key {self.key!r}: {error}") from error
+            message = f"cannot use the certificate {self.chain!r} with the key {self.key!r}: {error}"
+            raise ConfigError(message) from error
         return context
 
     def load(self, context: ssl.SSLContext) -> None:

@@ -39,7 +39,7 @@ class Result(StrEnum):
     """How a pass went."""
 
     QUIET = "quiet"
-    ACTED = "acted"
+    DONE = "done"
     FAILED = "failed"
     FAULT = "fault"
 
@@ -124,6 +124,7 @@ _ACTIONS = (
 _OUTCOME = Label("outcome", (*OutcomeState, _STALE))
 _PLANNED = Label("kind", (Kind.ROUTE, Kind.GATEWAY, Kind.GATEWAY_CLASS))
 _RESULT = Label("result", tuple(Result))
+_AGENT_RESULT = Label("result", (Result.DONE, Result.FAILED, Result.FAULT))
 _SOURCE = Label("source", ("cluster", "datapath"))
 _KIND = Label("kind", tuple(Kind))
 _CAUSE = Label("cause", tuple(Cause))
@@ -214,8 +215,8 @@ MOVE_SECONDS = Histogram(
 )
 MOVE_OUTAGE = Histogram(
     "persistip_move_outage_seconds",
-    "The part of each move during which no Pod that could use the addresses had them; 0 where the former holder went on "
-    "until the new one had them.",
+    "The part of each move during which no Pod that could use the addresses had them; 0 where the former holder went "
+    "on until the new one had them.",
     Process.CONTROLLER,
     (_CAUSE,),
     _LONGER,
@@ -226,7 +227,7 @@ AGENT_PASSES = Counter(
     "persistip_agent_passes_total",
     "Passes over the node: `failed` left something undone or could not look at the kernel, `fault` met a bug of ours.",
     Process.AGENT,
-    (_RESULT,),
+    (_AGENT_RESULT,),
 )
 AGENT_PASS_SECONDS = Histogram("persistip_agent_pass_seconds", "How long a pass over the node took.", Process.AGENT)
 AGENT_LOOK_SECONDS = Histogram(

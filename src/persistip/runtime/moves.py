@@ -9,10 +9,11 @@ its seconds and those of its outage, by cause.
     │<───── outage, unless A goes on meanwhile (AfterReady); then from when it no longer can, if ever ──────>│
 
 All instants are of the controller's own clock, so nodes whose clocks differ do no harm. The start is when the change
-that cost the holder the addresses reached this process; the API's record counts instead where it is more than a second
-older, since it keeps whole seconds. So an outage leaves out what the API took to tell us of its cause, and contains what
-it took to tell us of its end. A memory of this process: of a move that another one began, only its decision's instant is
-known (cause TakenOver), and a move that begins and ends unseen is not counted.
+that cost the holder the addresses reached this process; the API's record (of the Ready condition alone) counts instead
+where it is more than a second older, since it keeps whole seconds. So an outage leaves out what the API took to tell us
+of its cause, and contains what it took to tell us of its end; and what came while nothing was observed, or another led,
+counts from when this process could act. A memory of this process: of a move that another one began, only the instant of
+its decision is known (cause TakenOver), and a move that begins and ends unseen is not counted.
 """
 
 from __future__ import annotations

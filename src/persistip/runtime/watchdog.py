@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 
+from persistip.runtime.loops import Tasks
+
 STEP_SECONDS = 300.0
 """Within which a step of any loop must end."""
 
@@ -29,7 +31,9 @@ class Watchdog:
         """*name* has nothing to do."""
         self._due.pop(name, None)
 
-    def late(self) -> dict[str, float]:
-        """Who is late, and by how many seconds."""
+    def why_unhealthy(self, tasks: Tasks) -> str | None:
+        """Which loop is late, and which of *tasks* has ended though nobody asked it to; None: neither."""
         now = asyncio.get_running_loop().time()
-        return {name: now - due for name, due in sorted(self._due.items()) if now > due}
+        said = [f"{name} is {now - due:.0f} s late" for name, due in sorted(self._due.items()) if now > due]
+        said += [f"{name} has ended" for name in tasks.ended]
+        return "; ".join(said) or None

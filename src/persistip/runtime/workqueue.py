@@ -130,6 +130,11 @@ class WorkQueue(Generic[K]):
         """How long *key*, which is in work, has waited for that since it was due."""
         return self._waited.get(key, 0.0)
 
+    def restart_waits(self) -> None:
+        """Nothing could be worked on until now, whoever was due: waiting begins now."""
+        now = asyncio.get_running_loop().time()
+        self._since = dict.fromkeys(self._since, now)
+
     def done(self, key: K) -> None:
         """*key* is out of work; if it was added meanwhile, its next turn comes after all that wait."""
         self._in_work.discard(key)

@@ -13,12 +13,11 @@ from itertools import product
 from typing import Any
 
 import prometheus_client
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from persistip.runtime.metrics import METRICS, OTHER, Counter, Gauge, Histogram, Metric, Process
 
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _AT_THE_START = 16
 
 
@@ -29,6 +28,8 @@ class PrometheusTelemetry:
     One registry takes one of each process; a second controller in it is refused by prometheus-client (ValueError).
     """
 
+    content_type = CONTENT_TYPE_PLAIN_0_0_4
+
     def __init__(self, registry: CollectorRegistry, process: str, *, version: str = "") -> None:
         self._registry = registry
         wanted = Process(process)
@@ -36,6 +37,13 @@ class PrometheusTelemetry:
         self._collectors = {each.name: _make(each, registry) for each in METRICS if each.name in self._values}
         about = prometheus_client.Gauge("persistip_build_info", _BUILD_INFO, ("process", "version"), registry=registry)
         about.labels(wanted, version).set(1)
+
+    @classmethod
+    def of_this_process(cls, process: str, *, version: str = "") -> PrometheusTelemetry:
+        """With a registry of its own, in which the process itself is measured too."""
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        return cls(registry, process, version=version)
 
     def count(self, metric: Counter, *labels: str, by: int = 1) -> None:
         """As many more."""
@@ -50,7 +58,7 @@ class PrometheusTelemetry:
         self._of(metric, labels).observe(value)
 
     def text(self) -> str:
-        """The registry in the text format that Prometheus reads; its type is ``CONTENT_TYPE``."""
+        """The registry in the text format that Prometheus reads; its type is ``content_type``."""
         return generate_latest(self._registry).decode()
 
     def _of(self, metric: Metric, labels: Iterable[str]) -> Any:
