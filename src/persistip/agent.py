@@ -48,6 +48,7 @@ from persistip.strategies import Announcer, Batch, Clock, Cluster, Datapath
 logger = logging.getLogger("persistip")
 
 _LEAST_RECHECK_SECONDS = 0.001
+_TICK_SECONDS = 0.0001
 _EAGER_PASSES = 3
 """How many passes after news from the API do not wait for the kernel to be quiet: a Pod's link is asked for in one
 pass and found in the next, and traffic waits for it."""
@@ -285,7 +286,8 @@ class Agent:
         else:
             quiet_until += self._settings.kernel_quiet_seconds
         await _wait_for(self._wake, delay_seconds)
-        while not (self._is_urgent or self._is_stopping) and (left := quiet_until - loop.time()) > 0:
+        # A remainder that the loop's clock cannot tell would be waited for over and over.
+        while not (self._is_urgent or self._is_stopping) and (left := quiet_until - loop.time()) > _TICK_SECONDS:
             self._wake.clear()
             await _wait_for(self._wake, left)
 

@@ -28,6 +28,12 @@ def with_origin(message: str, origin: str) -> str:
     return f"{message}{_BEFORE}{origin}" if origin else message
 
 
+def is_moving(status: RouteStatus) -> bool:
+    """A move has been told to have begun, and not to have ended."""
+    stands = find_condition(status.conditions, ConditionType.DPV2_READY)
+    return stands is not None and stands.status != Status.TRUE and _BEFORE in stands.message
+
+
 def find_origin(view: RouteView, route: GKEIPRoute, pods: tuple[str, ...], choice: Choice) -> str:
     """
     Where the addresses come from, and why: "Pod x on Node a; rule: newest". Empty while nothing moves.

@@ -23,6 +23,7 @@ from collections.abc import Iterable
 import attrs
 
 from persistip.decide.cause import Cause, find_departure
+from persistip.decide.events import is_moving
 from persistip.model.actions import ClusterAction, ReplaceAttachment
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, Holder, How
 from persistip.model.keys import ObjectKey
@@ -79,7 +80,7 @@ class Moves:
         move = self._under_way.get(key)
         is_leaving = spec.holder is not None and _place(spec.holder) != _place(wanted.holder)
         if move is None and is_first:
-            move = _adopted(attachment)
+            move = _adopted(view, attachment)
         if move is None and is_leaving:
             move = _begun(view, attachment, wanted, known_at)
         if move is None:
@@ -123,13 +124,19 @@ def _begun(view: RouteView, attachment: AddressAttachment, wanted: AttachmentSpe
     )
 
 
-def _adopted(attachment: AddressAttachment) -> _Move | None:
-    """A move that another process began, if there is one: nobody holds, or the holder's node has yet to speak."""
+def _adopted(view: RouteView, attachment: AddressAttachment) -> _Move | None:
+    """
+    A move that another process began, if there is one: nobody holds, or the holder's node has yet to confirm.
+
+    A node that has confirmed, and says now that something has gone wrong since, moves nothing.
+    """
     spec = attachment.spec
     if spec.holder is not None:
         report = attachment.report_of(spec.holder.node_name)
         is_new = any(release.pod_uid != spec.holder.pod_uid for release in spec.releasing)
-        if not is_new or (report is not None and report.epoch >= spec.epoch):
+        is_silent = report is None or report.epoch < spec.epoch
+        is_told = view.facts is not None and is_moving(view.facts.route.status)
+        if attachment.is_confirmed or not (is_told or (is_new and is_silent)):
             return None
     began_at = spec.epoch / 1000
     return _Move(
