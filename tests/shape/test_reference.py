@@ -23,11 +23,14 @@ from cyclopts.argument import Argument
 
 from persistip import errors
 from persistip.cli import EXIT_INTERRUPTED, EXIT_PIPE, VERBS
+from persistip.decide.cause import MEANINGS as CAUSES
+from persistip.decide.cause import Cause
 from persistip.decide.fields import ANNOTATIONS
 from persistip.decide.parameters import PARAMETERS, why_unserved
 from persistip.model.conditions import ACCEPTANCE_ORDER, ConditionType, Reason
 from persistip.model.gateway import CLASSES, DEFAULT_CONTROLLER
 from persistip.model.meanings import MEANINGS, Meaning, Subject
+from persistip.runtime.metrics import METRICS, OTHER, Histogram, Process
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "reference"
@@ -71,6 +74,19 @@ Ctrl-C with {EXIT_INTERRUPTED}, and a reader that closes the pipe early with {EX
 ABOUT_SETTINGS = """\
 Each is an option of its process, an environment variable, and a field of `persistip.ControllerSettings` or
 `persistip.AgentSettings` for whoever embeds the process. An option outweighs a variable."""
+ABOUT_METRICS = f"""\
+What `/metrics` says of a process that was started with `--listen` ([settings](settings.md)); beside these there are
+`persistip_build_info` (labels `process`, `version`) and Prometheus' own `process_…`. Labels have these values and no
+others, but for `{OTHER}`, which stands for what is unknown here: no name of an object ever is one. Which of them to
+be woken by is told in [Watch persistip](../how-to/watch-persistip.md)."""
+ABOUT_CAUSES = f"""\
+A move begins when the change that costs the holder the addresses reaches the controller. For `NotReady` the Pod's own
+`lastTransitionTime` counts instead where it is more than a second older, as after a start of the controller; it is in
+whole seconds. A move ends when the controller sees that the new holder's node has confirmed. So an outage leaves out
+what the API took to tell of its cause, and contains what it took to tell of its end; packets may flow a little sooner.
+No instant comes from a node's clock. A controller that begins to lead knows of moves under way from their decision on
+(`{Cause.TAKEN_OVER}`). Addresses that were withdrawn for good, since their route was deleted or refused, are no move, and
+neither is the first grant."""
 ABOUT_ERRORS = """\
 What a backend raises, named for what the loop does next. All are names of `persistip`. A user's mistake is none of
 these: it is a [condition](conditions.md)."""
@@ -314,6 +330,35 @@ def settings() -> str:
     return page("Settings", *parts)
 
 
+# ---------------------------------------------------------------- metrics
+def metrics() -> str:
+    """Return the page of metrics: for each process what it measures."""
+    parts = [ABOUT_METRICS]
+    titles = {Process.BOTH: "both processes", Process.CONTROLLER: "the controller", Process.AGENT: "agents"}
+    for process, title in titles.items():
+        rows = []
+        for each in METRICS:
+            if each.process is process:
+                labels = "; ".join(
+                    f"{code(label.name)}: {', '.join(code(value) for value in label.values)}" for label in each.labels
+                )
+                rows.append((code(each.name), type(each).__name__.lower(), labels or "—", each.means))
+        parts += [f"## Of {title}", table(("metric", "type", "labels", "says"), rows)]
+    buckets = {each.buckets: each.name for each in METRICS if isinstance(each, Histogram)}
+    causes = [(code(cause), means) for cause, means in CAUSES.items()]
+    parts += [
+        "## Causes of a move",
+        ABOUT_CAUSES,
+        table(("cause", "means"), causes),
+        "## Buckets",
+        "\n".join(
+            f"- of {'moves' if '_move_' in name else 'the others'}, in seconds: {', '.join(f'{each:g}' for each in ends)}"
+            for ends, name in sorted(buckets.items())
+        ),
+    ]
+    return page("Metrics", *parts)
+
+
 # ---------------------------------------------------------------- errors
 def error_classes() -> list[type[errors.PersistIPError]]:
     """Return the classes of the tree, in the order in which they are defined."""
@@ -357,6 +402,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "errors.md": error_page,
     "limits.md": limits,
     "marks.md": marks,
+    "metrics.md": metrics,
     "settings.md": settings,
 }
 

@@ -1,4 +1,4 @@
-"""Are the metrics what Prometheus expects of metrics, and do dashboard and alert rules speak of those that there are?"""
+"""Are the metrics what Prometheus expects, and do dashboard and alert rules speak of those that there are?"""
 
 from prometheus_client import CollectorRegistry
 from scraped import Scraped

@@ -433,10 +433,9 @@ async def test_agent_is_ready_once_it_has_looked(world: World) -> None:
 async def test_idle_processes_are_healthy_for_hours(world: World) -> None:
     """Nothing to do is no dead loop."""
     await world.start()
-    for _ in range(5):
-        await settle(3600)
-        assert world.controller.why_unhealthy() is None
-        assert world.agents["node-a"].why_unhealthy() is None
+    await settle(7200)
+    assert world.controller.why_unhealthy() is None
+    assert world.agents["node-a"].why_unhealthy() is None
 
 
 async def test_api_that_cannot_be_reached_is_no_dead_loop(world: World) -> None:
@@ -444,7 +443,7 @@ async def test_api_that_cannot_be_reached_is_no_dead_loop(world: World) -> None:
     await world.start()
     for path in world.paths.values():
         path.is_cut.set()
-    await settle(3600)
+    await settle(900)
     assert world.controller.why_unhealthy() is None
     assert world.agents["node-a"].why_unhealthy() is None
 
