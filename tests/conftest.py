@@ -84,11 +84,17 @@ def missing_nft() -> str | None:
     return None if shutil.which("nft") else "no program nft to judge by; it comes with the package nftables"
 
 
+def missing_promtool() -> str | None:
+    """Return why Prometheus' own judge of rules and metrics cannot be asked; None: it can."""
+    return None if shutil.which("promtool") else "no program promtool to judge by; it comes with the package prometheus"
+
+
 PREREQUISITES: Mapping[str, Callable[[], str | None]] = {
     "kernel": functools.cache(missing_kernel),
     "apiserver": functools.cache(missing_apiserver),
     "userns": functools.cache(missing_userns),
     "nft": functools.cache(missing_nft),
+    "promtool": functools.cache(missing_promtool),
 }
 IMPLIED: Mapping[str, frozenset[str]] = {"kernel": frozenset({"nft"})}
 """What is demanded along with a prerequisite: where the kernel side is proved, no judge of it may be missing."""

@@ -85,7 +85,7 @@ A move begins when the change that costs the holder the addresses reaches the co
 whole seconds. A move ends when the controller sees that the new holder's node has confirmed. So an outage leaves out
 what the API took to tell of its cause, and contains what it took to tell of its end; packets may flow a little sooner.
 No instant comes from a node's clock. A controller that begins to lead knows of moves under way from their decision on
-(`{Cause.TAKEN_OVER}`). Addresses that were withdrawn for good, since their route was deleted or refused, are no move, and
+(`{Cause.TAKEN_OVER}`). Addresses that were withdrawn for good, since their route was deleted or refused, are no move;
 neither is the first grant."""
 ABOUT_ERRORS = """\
 What a backend raises, named for what the loop does next. All are names of `persistip`. A user's mistake is none of
@@ -352,7 +352,7 @@ def metrics() -> str:
         table(("cause", "means"), causes),
         "## Buckets",
         "\n".join(
-            f"- of {'moves' if '_move_' in name else 'the others'}, in seconds: {', '.join(f'{each:g}' for each in ends)}"
+            f"- {'moves' if '_move_' in name else 'the others'}, in seconds: {', '.join(f'{each:g}' for each in ends)}"
             for ends, name in sorted(buckets.items())
         ),
     ]

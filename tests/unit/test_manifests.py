@@ -8,8 +8,10 @@ from commandline import call
 from msgspec import inspect
 
 from persistip.cli.run import app
+from persistip.cli.serving import HEALTH, READINESS
 from persistip.manifests import Parameters, build
 from persistip.model.gateway import CLASSES
+from persistip.runtime.endpoint import parse_address
 from persistip.wire import structs
 
 OBJECTS = build(Parameters())
@@ -131,3 +133,19 @@ def test_containers_call_the_command_line_that_there_is(kind: str) -> None:
     program, verb, *command = container["command"]
     assert (program, verb) == ("persistip", "run")
     app.parse_args([*command, *container["args"]], exit_on_error=False, print_error=False)
+
+
+@pytest.mark.parametrize(("component", "kind"), [("controller", "Deployment"), ("agent", "DaemonSet")])
+def test_probes_ask_where_the_process_answers(component: str, kind: str) -> None:
+    """Each process is told to listen at the port that its probes ask, which ask for pages that there are."""
+    (workload,) = (each for each in OBJECTS if each["kind"] == kind)
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    (listen,) = (each.partition("=")[2] for each in container["args"] if each.startswith("--listen="))
+    host, port = parse_address(listen.replace("$(HOST_IP)", "2001:db8::1"))
+    assert host == ("2001:db8::1" if component == "agent" else None)
+    (declared,) = container["ports"]
+    assert (declared["name"], declared["containerPort"]) == ("http", port)
+    # On the host's network the two are one.
+    assert declared.get("hostPort", port) == port
+    for probe, page in (("livenessProbe", HEALTH), ("readinessProbe", READINESS)):
+        assert container[probe]["httpGet"] == {"path": page, "port": "http"}

@@ -42,7 +42,7 @@ class PrometheusTelemetry:
     def of_this_process(cls, process: str, *, version: str = "") -> PrometheusTelemetry:
         """With a registry of its own, in which the process itself is measured too."""
         # Twice as many time series, for what few read; in a process of ours nobody else minds.
-        prometheus_client.disable_created_metrics()
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         return cls(registry, process, version=version)
