@@ -521,15 +521,29 @@ def test_lingering_pod_does_not_shelter_the_successors_broken_entries(kernel: Ke
 
 
 def test_failed_put_on_a_move_within_a_node_keeps_the_old_entry(kernel: Kernel) -> None:
-    """Nothing is removed that its replacement has not been read back for."""
+    """Nothing of a Pod that may still use the address is removed before its replacement has been read back."""
     kernel.settle(attachment())
-    want = within_node(How.NOW)
+    want = within_node(How.AFTER_READY)
     first, *puts = kernel.look(want).actions
     assert {type(action) for action in puts} == {PutEntry}
     kernel.apply((first,))
     plan = kernel.look(want)
     assert {type(action) for action in plan.actions} == {PutEntry}
     assert plan.reports == ()
+
+
+def test_release_now_waits_for_no_other_pod(kernel: Kernel) -> None:
+    """What leads to the Pod that lost the address goes behind the puts, and is confirmed though none of them stands."""
+    kernel.settle(attachment())
+    want = within_node(How.NOW)
+    actions = kernel.look(want).actions
+    assert [type(action) for action in actions] == [RecordPin, PutEntry, PutEntry, RemoveEntry, RemoveEntry]
+    old = actions[-2:]
+    assert all(isinstance(each, RemoveEntry) and each.is_due and each.entry.link.index == 11 for each in old)  # type: ignore[union-attr]
+    kernel.apply((actions[0], *old))
+    plan = kernel.look(want)
+    assert {type(action) for action in plan.actions} == {PutEntry}
+    assert [report.report.released for report in plan.reports] == [EPOCH + 1]
 
 
 # ---------------------------------------------------------------- what goes wrong

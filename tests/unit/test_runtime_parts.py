@@ -286,15 +286,17 @@ async def states(backend: Backend, tried: dict[DatapathAction, Outcome] | None =
     return [(type(action).__name__, str(done.get(action, "-"))) for action in MOVE]
 
 
-async def test_kernel_gets_batches_of_one_kind() -> None:
-    """Entries go together in one call, after the pins and before the removals."""
+async def test_kernel_gets_together_what_does_not_depend_on_each_other() -> None:
+    """A guard and its exemption go in one call, after the pin and before the route; removals the other way round."""
     backend = Backend()
     assert {state for _, state in await states(backend)} == {"done"}
-    assert [next(type(action).__name__ for action in call) for call in backend.calls] == [
-        "RecordPin",
-        "PutEntry",
-        "RemoveEntry",
-        "ForgetPin",
+    assert [tuple(call) for call in backend.calls] == [
+        MOVE[:1],
+        MOVE[1:3],
+        MOVE[3:4],
+        MOVE[4:5],
+        MOVE[5:6],
+        MOVE[6:],
     ]
 
 
@@ -317,9 +319,28 @@ async def test_address_whose_route_was_stopped_is_not_answered_for() -> None:
 
 
 async def test_old_entry_stays_while_its_replacement_does_not_stand() -> None:
-    """A route that could not be put keeps the old route, not the old guard, and the old pin with it."""
+    """A route that could not be put keeps the old route, the guard beside it and the old pin with them."""
     found = await states(Backend(MOVE[3]))
-    assert [state for _, state in found] == ["done", "done", "done", "failed", "blocked", "done", "blocked"]
+    assert [state for _, state in found] == ["done", "done", "done", "failed", "blocked", "blocked", "blocked"]
+
+
+async def test_route_waits_for_its_guard() -> None:
+    """An address is not delivered while every Pod could send from it; what stood before it goes on to stand."""
+    found = await states(Backend(MOVE[1]))
+    assert [state for _, state in found] == ["done", "failed", "done", "blocked", "blocked", "blocked", "blocked"]
+
+
+async def test_guard_outlives_the_route_beside_it() -> None:
+    """A route that could not be taken away keeps its guard."""
+    found = await states(Backend(MOVE[4]))
+    assert [state for _, state in found] == ["done", "done", "done", "done", "failed", "blocked", "blocked"]
+
+
+async def test_what_is_due_goes_although_nothing_can_take_its_place() -> None:
+    """A release is done whatever becomes of the Pod that follows on the node."""
+    actions = (*MOVE[:4], *(RemoveEntry(entry, is_due=True) for entry in (route_entry(OLD), guard_entry(OLD))))
+    results = await execute_node(Backend(MOVE[3]), actions, {})  # type: ignore[arg-type]
+    assert [str(result.outcome.state) for result in results] == ["done", "done", "done", "failed", "done", "done"]
 
 
 async def test_what_was_tried_in_this_pass_is_not_repeated_and_still_counts() -> None:

@@ -3,7 +3,9 @@ What must be changed in the kernel, and in which order?
 
 In: what is desired and kept by all attachments together, what was observed.  Out: actions.
 Nothing is removed that something still leads to: a prefix that is being moved within the node keeps its old entries
-until the new ones have been read back. An entry that no attachment wants goes, whoever it was for.
+until the new ones have been read back. An entry that no attachment wants goes, whoever it was for. What is due goes
+behind the puts, and whatever becomes of them: nobody may have it any more, and somebody waits for the word that it is
+gone.
 
     put   guard, exempt, route, proxy      (an address answers only when all behind it stands)
     take  proxy, route, exempt, guard      (and the other way round)
@@ -18,17 +20,19 @@ from persistip.model.entry import Entry, ExemptEntry, GuardEntry, NodeState, Pro
 _PUT_ORDER: tuple[type, ...] = (GuardEntry, ExemptEntry, RouteEntry, ProxyEntry)
 
 
-def diff_entries(desired: frozenset[Entry], kept: frozenset[Entry], state: NodeState) -> tuple[DatapathAction, ...]:
-    """Puts first, then removals."""
+def diff_entries(
+    desired: frozenset[Entry], kept: frozenset[Entry], state: NodeState, due: frozenset[Entry] = frozenset()
+) -> tuple[DatapathAction, ...]:
+    """Puts first, then removals; *due* is neither desired nor kept, and has no more time."""
     missing = desired - state.entries
     in_motion = {entry.prefix for entry in missing}
     stale = {
         entry
         for entry in (state.entries | state.stale) - desired - kept
         if entry.prefix not in in_motion or isinstance(entry, ProxyEntry)
-    }
+    } | due
     puts = tuple(PutEntry(entry) for entry in sorted(missing, key=_rank))
-    takes = tuple(RemoveEntry(entry) for entry in sorted(stale, key=_rank, reverse=True))
+    takes = tuple(RemoveEntry(entry, is_due=entry in due) for entry in sorted(stale, key=_rank, reverse=True))
     return puts + takes
 
 

@@ -8,6 +8,7 @@ wrong with it. The keys are ``allowedAddresses`` and ``allowedNamespaces``, valu
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import ip_network
 
 import attrs
@@ -107,7 +108,7 @@ def _read(behaviour: ClassBehaviour, parameters: ConfigMap) -> ClassRules:
     addresses: list[Prefix] = []
     for word in _words(data.get("allowedAddresses", "")):
         try:
-            addresses.append(ip_network(word, strict=True))
+            addresses.append(_cidr(word))
         except ValueError:
             faults.append(f"{where}: allowedAddresses: {word!r} is not a CIDR (or has host bits set)")
     pod_address = data.get("podAddress", "app")
@@ -126,6 +127,12 @@ def _read(behaviour: ClassBehaviour, parameters: ConfigMap) -> ClassRules:
         allowed_namespaces=None if namespaces is None else frozenset(namespaces),
         pod_address=pod_address,
     )
+
+
+@lru_cache(maxsize=1024)
+def _cidr(word: str) -> Prefix:
+    """Read a CIDR; ValueError for host bits and for what is none."""
+    return ip_network(word, strict=True)
 
 
 def _words(text: str) -> list[str]:

@@ -18,7 +18,7 @@ import attrs
 from persistip.decide.difference import diff_entries
 from persistip.decide.entries import Duty, Trouble, find_duty
 from persistip.model.actions import DatapathAction, ForgetPin, Outcome, RecordPin, ReportNode
-from persistip.model.address import Prefix, is_overlapping, is_single
+from persistip.model.address import Prefix, is_overlapping, is_single, overlap
 from persistip.model.attachment import AddressAttachment, How, NodeReport, NodeStateName
 from persistip.model.conditions import Reason
 from persistip.model.entry import Announcement, Entry, GuardEntry, NodeScope, RouteEntry
@@ -80,7 +80,7 @@ def plan_node(view: NodeView) -> NodePlan:
     # Pins first: what may not be done without them is stopped when they fail, and traffic waits for no second look.
     actions = (
         *(RecordPin(duty.pin) for duty in unpinned if duty.pin is not None),
-        *diff_entries(desired, kept, view.state),
+        *diff_entries(desired, kept, view.state, _due(view, duties, desired)),
     )
     actions += _forget_pins(view, duties, strange, wanted=desired | kept)
     reports = [
@@ -98,6 +98,24 @@ def plan_node(view: NodeView) -> NodePlan:
 
 def _standing(view: NodeView, prefixes: tuple[Prefix, ...]) -> frozenset[Entry]:
     return frozenset(entry for entry in view.state.entries | view.state.stale if entry.prefix in prefixes)
+
+
+def _due(view: NodeView, duties: list[Duty], desired: frozenset[Entry]) -> frozenset[Entry]:
+    """
+    What leads to Pods that release now, and by nobody's leave any more.
+
+    Although its place on this node is taken by another Pod, for which nothing can be put: the release of an address
+    hangs on no other Pod. A move without a gap puts first and takes behind, in one round.
+    """
+    due = [prefix for duty in duties for each in duty.releases if each.how is How.NOW for prefix in each.prefixes]
+    if not due:
+        return frozenset()
+    kept = frozenset[Entry]().union(desired, *(duty.kept for duty in duties))
+    return frozenset(
+        entry
+        for entry in (view.state.entries | view.state.stale) - kept
+        if isinstance(entry, RouteEntry | GuardEntry) and overlap((entry.prefix,), due) is not None
+    )
 
 
 def _forget_pins(

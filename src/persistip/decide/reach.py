@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_network
 
+import attrs
+
 from persistip.decide.foundations import parents, ranges_of
 from persistip.decide.indexes import Indexes
 from persistip.decide.suspects import recorded
@@ -53,6 +55,12 @@ class Reach(Indexes):
         """The keys whose plans rest on *found* and would not rest on *other* in the same way."""
         if isinstance(found, Node) and isinstance(other, Node) and _as_pods_see(found) == _as_pods_see(other):
             return self.with_rivals(self.selections.routes_of(found) - self.selections.routes_of(other))
+        if (
+            isinstance(found, AddressAttachment)
+            and isinstance(other, AddressAttachment)
+            and attrs.evolve(found, nodes=other.nodes) == other
+        ):
+            return {found.route_key}  # what agents say of it is read by the plan of its own route alone
         return self.touched_by(key, found) if found is not None else set()
 
     def touched_by(self, key: ObjectKey, found: object) -> set[ObjectKey]:

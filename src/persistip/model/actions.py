@@ -167,9 +167,14 @@ class PutEntry:
 
 @attrs.frozen
 class RemoveEntry:
-    """Take the entry out of the kernel; absent is success."""
+    """
+    Take the entry out of the kernel; absent is success.
+
+    ``is_due``: at once, also when what is to stand in its place cannot be put.
+    """
 
     entry: Entry
+    is_due: bool = False
 
 
 DatapathAction = RecordPin | ForgetPin | PutEntry | RemoveEntry

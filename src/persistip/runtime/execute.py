@@ -5,7 +5,7 @@ In: a plan's actions in order, the backend that can do them.  Out: one Result fo
 The rule: one failure stops only what depends on it, and what was stopped says so.
 
     object    decision ──> status, which speaks of it ──> Events, which tell how the status changed
-    node       pins ──> entries on the pinned link ──> what goes with them ──> removals of what the entries replace
+    node       pins ──> guards on the pinned link ──> routes ──> answers ──> removals of what they replace
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from persistip.model.actions import (
     RemoveEntry,
 )
 from persistip.model.address import Prefix, is_overlapping
-from persistip.model.entry import Entry, GuardEntry, RouteEntry
+from persistip.model.entry import Entry, ExemptEntry, GuardEntry, LinkRef, RouteEntry
 from persistip.runtime.retry import outcome_of
 from persistip.strategies import Cluster, Datapath
 
@@ -70,14 +70,14 @@ async def execute_node(
     datapath: Datapath, actions: Iterable[DatapathAction], tried: Mapping[DatapathAction, Outcome]
 ) -> list[Result[DatapathAction]]:
     """
-    Carry out a plan for a kernel, in batches of one kind each; the order given is kept.
+    Carry out a plan for a kernel, in batches of actions that do not depend on each other; the order given is kept.
 
     *tried* are actions of the same pass that have had their turn: they are not repeated, but what depends on one that
     failed stays stopped.
     """
     failed = [Result(action, outcome) for action, outcome in tried.items() if not outcome.is_done]
     results: list[Result[DatapathAction]] = []
-    for _, group in groupby((action for action in actions if action not in tried), key=type):
+    for _, group in groupby((action for action in actions if action not in tried), key=_stage):
         batch: list[DatapathAction] = []
         for action in group:
             if (cause := _cause(action, failed)) is None:
@@ -99,15 +99,17 @@ def _cause(action: DatapathAction, failed: Collection[Result[DatapathAction]]) -
         return None
     match action:
         case PutEntry(entry=RouteEntry() | GuardEntry() as entry):
-            # Without its pin on record, a restarted agent could take the next owner of the link for this Pod.
-            link = entry.link
-            return _first(failed, lambda other: isinstance(other, RecordPin) and other.pin.link == link)
+            # Without its pin on record, a restarted agent could take the next owner of the link for this Pod; and where
+            # a route stood without its guard, every Pod could send from the address.
+            link, guarded = entry.link, entry.prefix if isinstance(entry, RouteEntry) else None
+            return _first(failed, lambda other: _pins(other, link) or _guards(other, guarded))
         case PutEntry(entry=entry):
             # An address answers, and is let through, only when its packets can get no further than to its Pod.
             return _first(failed, lambda other: _leads(other, entry.prefix))
-        case RemoveEntry(entry=entry):
+        case RemoveEntry(entry=entry, is_due=is_due):
             # Make before break: what carries the traffic stays while its replacement, of the same kind, does not stand.
-            return _first(failed, lambda other: _replaces(other, entry))
+            # A guard outlives the route beside it.
+            return _first(failed, lambda other: (not is_due and _replaces(other, entry)) or _still_leads(other, entry))
         case ForgetPin(pin=pin):
             # A pin outlives the entries that rest on it.
             return _first(failed, lambda other: _removes_from(other, pin.link.index))
@@ -117,6 +119,32 @@ def _cause(action: DatapathAction, failed: Collection[Result[DatapathAction]]) -
 
 def _first(failed: Iterable[Result[DatapathAction]], is_cause: Callable[[DatapathAction], bool]) -> Outcome | None:
     return next((result.outcome for result in failed if is_cause(result.action)), None)
+
+
+def _stage(action: DatapathAction) -> tuple[type, type | None]:
+    """Actions of one stage may go in one call, since none waits for another; guards and exemptions are of one."""
+    if not isinstance(action, PutEntry | RemoveEntry):
+        return type(action), None
+    kind = type(action.entry)
+    return type(action), GuardEntry if kind is ExemptEntry else kind
+
+
+def _pins(action: DatapathAction, link: LinkRef) -> bool:
+    return isinstance(action, RecordPin) and action.pin.link == link
+
+
+def _guards(action: DatapathAction, prefix: Prefix | None) -> bool:
+    return isinstance(action, PutEntry) and isinstance(action.entry, GuardEntry) and action.entry.prefix == prefix
+
+
+def _still_leads(action: DatapathAction, entry: Entry) -> bool:
+    """Whether a route to the Pod that *entry* guards was to be taken away, and was not."""
+    if not isinstance(entry, GuardEntry) or not isinstance(action, RemoveEntry):
+        return False
+    return isinstance(action.entry, RouteEntry) and (action.entry.prefix, action.entry.link) == (
+        entry.prefix,
+        entry.link,
+    )
 
 
 def _leads(action: DatapathAction, prefix: Prefix) -> bool:

@@ -27,10 +27,11 @@ def copy_json(value: T) -> T:
 
 
 def _copied(value: Any) -> Any:
+    # Most of what is in JSON is a leaf: asked here, that costs no call.
     if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
+        return {key: _copied(item) if isinstance(item, (dict, list)) else item for key, item in value.items()}
     if isinstance(value, list):
-        return [_copied(item) for item in value]
+        return [_copied(item) if isinstance(item, (dict, list)) else item for item in value]
     return value
 
 

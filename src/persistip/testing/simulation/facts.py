@@ -12,11 +12,11 @@ from collections.abc import Hashable, Iterator
 from ipaddress import ip_network
 
 from persistip.model.address import Prefix
-from persistip.model.attachment import Reference
+from persistip.model.attachment import AddressAttachment, Reference
 from persistip.model.gateway import Gateway
-from persistip.model.keys import Kind
 from persistip.model.node import Namespace, Node
 from persistip.model.route import GKEIPRoute
+from persistip.strategies import ClusterObject
 from persistip.testing.simulation.network import MAX_LATE_SECONDS, Network, Written
 from persistip.testing.simulation.rules import is_accepted, is_labelled, is_open, lists, prefixes_of
 from persistip.testing.simulation.site import ADDRESSES, POOLS
@@ -24,10 +24,9 @@ from persistip.testing.simulation.trace import now
 
 PROMPT_SECONDS = 1.0
 LATE_SECONDS = 3 * MAX_LATE_SECONDS
-"""How old what a decision rests on may be when its write stands: usually, and with a watch behind or a late request."""
+"""How old what a decision rests on may be when its write is asked for: usually, and with a watch behind."""
 
 _PREFIXES = frozenset(ip_network(each) for each in ADDRESSES)
-_MATTERS = frozenset({Kind.ROUTE, Kind.GATEWAY, Kind.NAMESPACE, Kind.NODE})
 
 
 class Facts:
@@ -40,10 +39,12 @@ class Facts:
         self._ended_at: dict[Hashable, float] = {}
         self._gateways: Hashable = None
         self._gateways_at = 0.0
+        self._age = 0.0
 
     def take(self, written: Written) -> None:
-        """A write stands."""
-        if written.key.kind not in _MATTERS:
+        """A write stands; what is asked of these facts next is asked about it."""
+        self._age = written.age
+        if _what_matters(written.old) == _what_matters(written.new):
             return
         true = dict.fromkeys(self._facts(), now())
         for ended in self._true.keys() - true.keys():
@@ -80,8 +81,8 @@ class Facts:
                     pass
 
     def _horizon(self) -> float:
-        """How old may be what a decision that stands now was made on."""
-        return LATE_SECONDS if self._network.is_late else PROMPT_SECONDS
+        """How old may be what the decision was made on whose write stands now."""
+        return self._age + (LATE_SECONDS if self._network.is_late else PROMPT_SECONDS)
 
     def was_lately(self, name: str, *what: Hashable) -> bool:
         """Whether a fact is true, or was a short while ago."""
@@ -108,3 +109,21 @@ class Facts:
             and (self.was_lately("open", name) or self.was_lately("labelled", route.namespace))
             for name in POOLS
         )
+
+
+def _what_matters(found: ClusterObject | None) -> Hashable:
+    """All of an object that a fact is made of; most writes change none of it."""
+    match found:
+        case Node():
+            return found.meta.uid, found.out_of_service
+        case Namespace():
+            return found.meta.uid, tuple(sorted(found.meta.labels.items()))
+        case Gateway():
+            return found.meta.uid, found.class_name, found.addresses, found.listeners
+        case GKEIPRoute():
+            return found.meta.uid, found.parent_refs, found.addresses
+        case AddressAttachment():
+            # Through which Gateway an address is attached says whose it is, where two list it.
+            return found.meta.uid, frozenset((each.prefix, each.gateway.uid) for each in found.spec.addresses)
+        case _:
+            return None

@@ -15,7 +15,8 @@ from persistip.backends.memory import Delivered
 from persistip.model.address import IPAddress, Prefix, is_overlapping, is_within, show
 from persistip.model.attachment import AddressAttachment
 from persistip.model.entry import GuardEntry, LinkRef, RouteEntry
-from persistip.testing.simulation.network import Ledger
+from persistip.model.keys import Kind
+from persistip.testing.simulation.network import Ledger, Written
 from persistip.testing.simulation.processes import Knowledge
 from persistip.testing.simulation.promises import name_of
 from persistip.testing.simulation.site import CLIENT, SINGLES, Machine, Site
@@ -39,6 +40,11 @@ class KernelJudge:
         """Where a Pod (UID) was found for an attachment (UID), the first time in any of its epochs."""
         self._led: set[tuple[Prefix, str]] = set()
         """Which Pods (UIDs) are rightly led which prefix."""
+
+    def judge_write(self, written: Written) -> None:
+        """A write stands: to whom the API gives what, attachments alone say."""
+        if written.key.kind is Kind.ATTACHMENT:
+            self.judge()
 
     def judge(self) -> None:
         """Everything, now."""

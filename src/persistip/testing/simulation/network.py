@@ -76,6 +76,8 @@ class Written:
     key: ObjectKey
     old: ClusterObject | None
     new: ClusterObject | None
+    age: float = 0.0
+    """How many seconds ago it was asked for; what it was decided on is older by what its sender had missed."""
 
 
 class Ledger:
@@ -88,12 +90,12 @@ class Ledger:
         self.listeners: list[Callable[[Written], None]] = []
         self._trace = trace
 
-    async def write(self, actor: str, key: ObjectKey, call: Callable[[], Awaitable[T]]) -> T:
-        """Let *call* change the object of *key*, in one step."""
-        before = await self.peek(key)
+    async def write(self, actor: str, key: ObjectKey, call: Callable[[], Awaitable[T]], age: float = 0.0) -> T:
+        """Let *call*, asked for *age* seconds ago, change the object of *key*, in one step."""
+        before = self.store.revision
         result = await call()
-        after = await self.peek(key)
-        if before != after:
+        if self.store.revision != before:
+            after = await self.peek(key)
             old = self.objects.pop(key, None)
             new = None if after is None else to_model(after)
             if new is not None and not isinstance(new, Unreadable):
@@ -101,7 +103,7 @@ class Ledger:
             else:
                 new = None
             for listener in self.listeners:
-                listener(Written(actor=actor, key=key, old=old, new=new))
+                listener(Written(actor=actor, key=key, old=old, new=new, age=age))
         return result
 
     async def peek(self, key: ObjectKey) -> JSON | None:
@@ -153,17 +155,15 @@ class Network:
 
     def late(self) -> float:
         """The time that a message takes that is late."""
-        seconds = self._random.uniform(0.05, MAX_LATE_SECONDS)
-        self.expect_late(seconds)
-        return seconds
+        return self._random.uniform(0.05, MAX_LATE_SECONDS)
 
     def expect_late(self, seconds: float) -> None:
-        """Something is late for that long."""
+        """Some watch hears nothing for that long."""
         self._late_until = max(self._late_until, now() + seconds)
 
     @property
     def is_late(self) -> bool:
-        """Whether a message may arrive now that tells of old things."""
+        """Whether somebody may decide now by what is long past."""
         return now() <= self._late_until + 1.0
 
     async def read(self, link: Link, call: Callable[[], Awaitable[T]]) -> T:
@@ -214,10 +214,11 @@ class Network:
     async def _carry(
         self, actor: str, key: ObjectKey, call: Callable[[], Awaitable[T]], delay: float
     ) -> T | BackendError:
+        asked_at = now()
         await self.hop()
         await asyncio.sleep(delay)
         try:
-            return await self.ledger.write(actor, key, call)
+            return await self.ledger.write(actor, key, call, now() - asked_at)
         except BackendError as error:
             self.trace.note(actor, f"is answered {type(error).__name__}: {error}")
             return error

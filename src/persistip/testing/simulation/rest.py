@@ -16,7 +16,7 @@ from persistip.backends.memory import Delivered
 from persistip.decide.catalog import Catalog
 from persistip.decide.modes import BUILT_IN
 from persistip.model.address import Prefix, is_overlapping, is_single, overlap, show
-from persistip.model.attachment import AddressAttachment, How, Release
+from persistip.model.attachment import AddressAttachment, How
 from persistip.model.conditions import Status, find_condition
 from persistip.model.keys import attachment_key
 from persistip.model.pod import Pod
@@ -157,8 +157,6 @@ class RestJudge:
             for release in each.spec.releasing:
                 machine = self._site.machines.get(release.node_name)
                 is_off = machine is not None and not machine.is_on
-                if self._is_obstructed(release):
-                    return True
                 if is_off and not is_gone(self._objects, release.node_name, release.node_uid):
                     return True
         return False
@@ -228,18 +226,13 @@ class RestJudge:
                 self._trace.accuse("P4", self.kernels_hold_nothing_else, f"{machine.name} is left with {pins}")
 
     def _places(self, attachment: AddressAttachment, node: str) -> Iterator[tuple[str, tuple[Prefix, ...]]]:
-        """For which Pods (UIDs) a node holds which prefixes, or still has them because what follows cannot stand."""
+        """For which Pods (UIDs) a node holds which prefixes, or still delivers them."""
         holder = attachment.spec.holder
         if holder is not None and holder.node_name == node:
             yield holder.pod_uid, attachment.spec.held_prefixes
         for release in attachment.spec.releasing:
-            if release.node_name == node and (release.how is How.AFTER_READY or self._is_obstructed(release)):
+            if release.node_name == node and release.how is How.AFTER_READY:
                 yield release.pod_uid, release.prefixes
-
-    def _is_obstructed(self, release: Release) -> bool:
-        """Whether something foreign keeps a node from replacing what it is to release: make before break."""
-        obstacles = self._site.fabric.node(release.node_name).obstacles
-        return overlap(release.prefixes, obstacles) is not None
 
     def announced_by_holders(self) -> None:
         """Nothing is announced but by its holder's node, at its epoch."""

@@ -51,6 +51,8 @@ from persistip.testing.virtualtime import LoopClock, VirtualTimeLoop
 STEPS = 40
 KINDS_OF_STEP = (steps, troubles, others)
 """The modules in which kinds of step are registered, by being imported."""
+WRITE_BURST = 10
+"""How often a controller may write one object at once: two leaders that disagree say all they have to say in fewer."""
 SETTLE_SECONDS = 180.0 + EXCUSED_SECONDS
 QUIET_SECONDS = 120.0
 _TICK_SECONDS = 0.5
@@ -114,7 +116,7 @@ class Simulation:
         self.facts = Facts(self.network)
         self._writes = WriteJudge(self.ledger, self.site, self.facts, self.trace)
         self._kernels = KernelJudge(self.ledger, self.site, self.trace)
-        self.ledger.listeners += [self._describe, self.facts.take, self._writes.judge, lambda _: self._kernels.judge()]
+        self.ledger.listeners += [self._describe, self.facts.take, self._writes.judge, self._kernels.judge_write]
         self._controllers: list[Process] = []
         self._agents: dict[str, Process] = {}
         self._lives = 0
@@ -137,7 +139,7 @@ class Simulation:
 
         async def main() -> None:
             cluster = MemoryCluster(Door(self.network, process.name, process.link))
-            settings = ControllerSettings(grace_seconds=0.0)
+            settings = ControllerSettings(grace_seconds=0.0, write_burst=WRITE_BURST)
             worker = Controller(
                 cluster, self.options.allocator(), self.fresh_modes(), settings=settings, clock=self.clock
             )
