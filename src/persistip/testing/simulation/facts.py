@@ -82,7 +82,8 @@ class Facts:
 
     def _horizon(self) -> float:
         """How old may be what the decision was made on whose write stands now."""
-        return self._age + (LATE_SECONDS if self._network.is_late else PROMPT_SECONDS)
+        was_late = self._network.was_late(now() - self._age)
+        return self._age + (LATE_SECONDS if was_late else PROMPT_SECONDS)
 
     def was_lately(self, name: str, *what: Hashable) -> bool:
         """Whether a fact is true, or was a short while ago."""

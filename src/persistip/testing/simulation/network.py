@@ -161,10 +161,9 @@ class Network:
         """Some watch hears nothing for that long."""
         self._late_until = max(self._late_until, now() + seconds)
 
-    @property
-    def is_late(self) -> bool:
-        """Whether somebody may decide now by what is long past."""
-        return now() <= self._late_until + 1.0
+    def was_late(self, moment: float) -> bool:
+        """Whether somebody might decide at *moment* by what was long past."""
+        return moment <= self._late_until + 1.0
 
     async def read(self, link: Link, call: Callable[[], Awaitable[T]]) -> T:
         """A request that changes nothing."""
