@@ -20,7 +20,7 @@ from persistip.decide.catalog import Catalog
 from persistip.decide.sight import Sight
 from persistip.model.actions import DatapathAction, RemoveEntry
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, How
-from persistip.model.entry import GuardEntry
+from persistip.model.entry import ExemptEntry, GuardEntry
 from persistip.model.node import Node
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -318,6 +318,12 @@ def preference_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("persistip.decide.holder.PREFER", "nobody reads this")
 
 
+@mistake("frozen_choice_stays")
+def hold_ignored(patch: pytest.MonkeyPatch) -> None:
+    """The newest Pod holds, though the annotation freezes the choice."""
+    patch.setattr("persistip.decide.holder.HOLD", "nobody reads this")
+
+
 @mistake("held_address_stays")
 def later_service_withdraws(patch: pytest.MonkeyPatch) -> None:
     """A Service that takes an address refuses the route that holds it, as the route's own faults do."""
@@ -339,6 +345,40 @@ def guard_left_out(patch: pytest.MonkeyPatch) -> None:
         return tuple(each for each in real(*args) if not isinstance(each, GuardEntry))
 
     patch.setattr(entries, "_entries", unguarded)
+
+
+@mistake("replies_get_out")
+def exemption_left_out(patch: pytest.MonkeyPatch) -> None:
+    """A node delivers an address, and masquerades what its Pod sends from it."""
+    real = entries._entries
+
+    def masqueraded(*args: Any) -> Any:
+        return tuple(each for each in real(*args) if not isinstance(each, ExemptEntry))
+
+    patch.setattr(entries, "_entries", masqueraded)
+
+
+@mistake("replies_get_out")
+def lingering_pod_is_mute(patch: pytest.MonkeyPatch) -> None:
+    """During a move the old node still delivers to its Pod, and no longer lets it send."""
+    real = entries._still_delivering
+
+    def mute(*args: Any) -> Any:
+        return frozenset(each for each in real(*args) if not isinstance(each, GuardEntry | ExemptEntry))
+
+    patch.setattr(entries, "_still_delivering", mute)
+
+
+@mistake("nobody_else_sends_from_it")
+def route_put_without_its_guard(patch: pytest.MonkeyPatch) -> None:
+    """A guard that the kernel refuses keeps no route away."""
+    patch.setattr("persistip.runtime.execute._lets_send", lambda *_: False)
+
+
+@mistake("is_quiet_at_rest", "fresh_process_finds_nothing_to_do", "unopposed_route_holds", "ready_means_delivered")
+def release_waits_for_its_successor(patch: pytest.MonkeyPatch) -> None:
+    """What a Pod is to release at once stays until the next Pod's entries stand."""
+    patch.setattr(plan_node, "_due", lambda *_: frozenset())
 
 
 @mistake("grant_is_permitted")

@@ -324,16 +324,23 @@ async def test_old_entry_stays_while_its_replacement_does_not_stand() -> None:
     assert [state for _, state in found] == ["done", "done", "done", "failed", "blocked", "blocked", "blocked"]
 
 
-async def test_route_waits_for_its_guard() -> None:
-    """An address is not delivered while every Pod could send from it; what stood before it goes on to stand."""
-    found = await states(Backend(MOVE[1]))
-    assert [state for _, state in found] == ["done", "failed", "done", "blocked", "blocked", "blocked", "blocked"]
+@pytest.mark.parametrize("missing", [1, 2], ids=["guard", "exemption"])
+async def test_route_waits_for_what_lets_its_pod_send(missing: int) -> None:
+    """An address is not delivered while every Pod could send from it, or no reply carries it; what stood stands."""
+    found = [state for _, state in await states(Backend(MOVE[missing]))]
+    assert (found[missing], found[3:6]) == ("failed", ["blocked"] * 3)
 
 
-async def test_guard_outlives_the_route_beside_it() -> None:
-    """A route that could not be taken away keeps its guard."""
-    found = await states(Backend(MOVE[4]))
-    assert [state for _, state in found] == ["done", "done", "done", "done", "failed", "blocked", "blocked"]
+async def test_what_lets_a_pod_send_outlives_the_route_beside_it() -> None:
+    """A route that could not be taken away keeps its guard and its exemption."""
+    actions = (*MOVE[4:6], RemoveEntry(ExemptEntry(PREFIX)), RemoveEntry(ExemptEntry(OTHER_PREFIX)))
+    results = await execute_node(Backend(MOVE[4]), actions, {})  # type: ignore[arg-type]
+    assert {result.action: str(result.outcome.state) for result in results} == {
+        actions[0]: "failed",
+        actions[1]: "blocked",
+        actions[2]: "blocked",
+        actions[3]: "done",
+    }
 
 
 async def test_what_is_due_goes_although_nothing_can_take_its_place() -> None:

@@ -5,7 +5,7 @@ In: a plan's actions in order, the backend that can do them.  Out: one Result fo
 The rule: one failure stops only what depends on it, and what was stopped says so.
 
     object    decision ──> status, which speaks of it ──> Events, which tell how the status changed
-    node       pins ──> guards on the pinned link ──> routes ──> answers ──> removals of what they replace
+    node       pins ──> guards, exemptions ──> routes ──> answers ──> removals of what they replace, in turn
 """
 
 from __future__ import annotations
@@ -100,15 +100,15 @@ def _cause(action: DatapathAction, failed: Collection[Result[DatapathAction]]) -
     match action:
         case PutEntry(entry=RouteEntry() | GuardEntry() as entry):
             # Without its pin on record, a restarted agent could take the next owner of the link for this Pod; and where
-            # a route stood without its guard, every Pod could send from the address.
-            link, guarded = entry.link, entry.prefix if isinstance(entry, RouteEntry) else None
-            return _first(failed, lambda other: _pins(other, link) or _guards(other, guarded))
+            # a route stood alone, every Pod could send from the address, or no reply would carry it.
+            link, alone = entry.link, entry.prefix if isinstance(entry, RouteEntry) else None
+            return _first(failed, lambda other: _pins(other, link) or _lets_send(other, alone))
         case PutEntry(entry=entry):
             # An address answers, and is let through, only when its packets can get no further than to its Pod.
             return _first(failed, lambda other: _leads(other, entry.prefix))
         case RemoveEntry(entry=entry, is_due=is_due):
             # Make before break: what carries the traffic stays while its replacement, of the same kind, does not stand.
-            # A guard outlives the route beside it.
+            # What lets a Pod send, and nobody else, outlives the route beside it.
             return _first(failed, lambda other: (not is_due and _replaces(other, entry)) or _still_leads(other, entry))
         case ForgetPin(pin=pin):
             # A pin outlives the entries that rest on it.
@@ -133,18 +133,19 @@ def _pins(action: DatapathAction, link: LinkRef) -> bool:
     return isinstance(action, RecordPin) and action.pin.link == link
 
 
-def _guards(action: DatapathAction, prefix: Prefix | None) -> bool:
-    return isinstance(action, PutEntry) and isinstance(action.entry, GuardEntry) and action.entry.prefix == prefix
+def _lets_send(action: DatapathAction, prefix: Prefix | None) -> bool:
+    if not isinstance(action, PutEntry) or not isinstance(action.entry, GuardEntry | ExemptEntry):
+        return False
+    return action.entry.prefix == prefix
 
 
 def _still_leads(action: DatapathAction, entry: Entry) -> bool:
-    """Whether a route to the Pod that *entry* guards was to be taken away, and was not."""
-    if not isinstance(entry, GuardEntry) or not isinstance(action, RemoveEntry):
+    """Whether a route beside which *entry* stands was to be taken away, and was not."""
+    if not isinstance(action, RemoveEntry) or not isinstance(action.entry, RouteEntry):
         return False
-    return isinstance(action.entry, RouteEntry) and (action.entry.prefix, action.entry.link) == (
-        entry.prefix,
-        entry.link,
-    )
+    if not isinstance(entry, GuardEntry | ExemptEntry) or action.entry.prefix != entry.prefix:
+        return False
+    return isinstance(entry, ExemptEntry) or action.entry.link == entry.link
 
 
 def _leads(action: DatapathAction, prefix: Prefix) -> bool:

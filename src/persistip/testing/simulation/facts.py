@@ -18,7 +18,7 @@ from persistip.model.node import Namespace, Node
 from persistip.model.route import GKEIPRoute
 from persistip.strategies import ClusterObject
 from persistip.testing.simulation.network import MAX_LATE_SECONDS, Network, Written
-from persistip.testing.simulation.rules import is_accepted, is_labelled, is_open, lists, prefixes_of
+from persistip.testing.simulation.rules import is_accepted, is_frozen, is_labelled, is_open, lists, prefixes_of
 from persistip.testing.simulation.site import ADDRESSES, POOLS
 from persistip.testing.simulation.trace import now
 
@@ -75,6 +75,8 @@ class Facts:
                     uid = found.meta.uid
                     if is_accepted(self._objects, found):
                         yield ("accepted", uid)
+                    if is_frozen(found):
+                        yield ("frozen", uid)
                     yield from (("names", uid, ref.name) for ref in found.parent_refs)
                     yield from (("claims", uid, prefix) for prefix in prefixes_of(found.addresses))
                 case _:
@@ -122,7 +124,7 @@ def _what_matters(found: ClusterObject | None) -> Hashable:
         case Gateway():
             return found.meta.uid, found.class_name, found.addresses, found.listeners
         case GKEIPRoute():
-            return found.meta.uid, found.parent_refs, found.addresses
+            return found.meta.uid, found.parent_refs, found.addresses, is_frozen(found)
         case AddressAttachment():
             # Through which Gateway an address is attached says whose it is, where two list it.
             return found.meta.uid, frozenset((each.prefix, each.gateway.uid) for each in found.spec.addresses)

@@ -45,6 +45,7 @@ class KernelJudge:
         """A write stands: to whom the API gives what, attachments alone say."""
         if written.key.kind is Kind.ATTACHMENT:
             self.judge()
+            self.replies_get_out()
 
     def judge(self) -> None:
         """Everything, now."""
@@ -165,6 +166,24 @@ class KernelJudge:
                 if isinstance(left, Delivered) and left.source == ip:
                     said = f"{sandbox.uid} on {sandbox.machine} sends from {ip}, which is not its own"
                     self._trace.accuse("P2", self.nobody_else_sends_from_it, said)
+
+    def replies_get_out(self) -> None:
+        """Where an address is delivered to a Pod, during a move too, the Pod's own packets leave with it as source."""
+        for machine, entry in self._routes():
+            kernel = self._site.fabric.node(machine.name)
+            pod = self._site.link_owners.get((machine.name, entry.link.index), "")
+            sandbox = self._site.sandboxes.get(pod)
+            is_behind = sandbox is not None and sandbox.is_up and self._site.fabric.has_link(machine.name, entry.link)
+            if entry not in kernel.entries or not is_behind:
+                continue
+            lost = {each.prefix for name, each in self._site.drifted if name == machine.name}
+            for ip in SINGLES:
+                if not is_within(ip_network(ip), entry.prefix) or any(is_within(ip_network(ip), each) for each in lost):
+                    continue
+                left = self._site.fabric.send_from(pod, ip)
+                if not isinstance(left, Delivered) or left.source != ip:
+                    said = f"{pod} on {machine.name} gets what is sent to {ip}, and its reply ends as {left}"
+                    self._trace.accuse("P5", self.replies_get_out, said)
 
     def _guards(self, machine: Machine) -> list[GuardEntry]:
         kernel = self._site.fabric.node(machine.name)

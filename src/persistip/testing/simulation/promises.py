@@ -10,7 +10,7 @@ from __future__ import annotations
 from persistip.model.address import overlap, show
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, How, Release
 from persistip.model.gateway import IN_USE_FINALIZER
-from persistip.model.keys import Kind
+from persistip.model.keys import Kind, ObjectKey
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
 from persistip.testing.simulation.facts import Facts
@@ -45,6 +45,7 @@ class WriteJudge:
             self.epoch_never_falls(old, new)
             self.release_ends_by_confirmation(old, new)
             self.held_address_stays(old, new)
+            self.frozen_choice_stays(old, new)
             self.release_is_confirmed_truly(old, new)
             if new.meta.is_terminating and not old.meta.is_terminating and written.actor != USER:
                 self.attachment_ends_empty(old)
@@ -210,6 +211,19 @@ class WriteJudge:
             if self._facts.has_been("accepted", route.meta.uid):
                 said = f"{name_of(new)} lost {show(prefix)}, which it has claimed and been granted all along"
                 self._trace.accuse("P2", self.held_address_stays, said)
+
+    def frozen_choice_stays(self, old: AddressAttachment, new: AddressAttachment) -> None:
+        """With ``hold`` no other Pod takes over from one that is there and has not finished."""
+        route, holder, next_ = self._ledger.objects.get(new.route_key), old.spec.holder, new.spec.holder
+        if holder is None or next_ is None or next_.pod_uid == holder.pod_uid:
+            return
+        if route is None or route.meta.uid != new.spec.route.uid or not self._facts.has_been("frozen", route.meta.uid):
+            return
+        pod = self._ledger.objects.get(ObjectKey(Kind.POD, new.spec.route.namespace, holder.pod_name))
+        is_there = isinstance(pod, Pod) and pod.meta.uid == holder.pod_uid and not pod.is_finished
+        if is_there and not is_gone(self._ledger.objects, holder.node_name, holder.node_uid):
+            said = f"{name_of(new)} moves from {holder.pod_name} to {next_.pod_name} though the choice is frozen"
+            self._trace.accuse("P3", self.frozen_choice_stays, said)
 
     # ------------------------------------------------------------ P4
     def foreign_is_untouched(self, written: Written) -> None:

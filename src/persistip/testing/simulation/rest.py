@@ -29,6 +29,7 @@ from persistip.testing.simulation.promises import brief, name_of
 from persistip.testing.simulation.rules import (
     candidates,
     is_accepted,
+    is_frozen,
     is_gone,
     is_service_first,
     parents_of,
@@ -143,7 +144,7 @@ class RestJudge:
 
     @staticmethod
     def _is_held_fast(route: GKEIPRoute, pod: Pod) -> bool:
-        return route.meta.annotations.get("persistip.dev/hold") == "true" and pod.phase not in ("Succeeded", "Failed")
+        return is_frozen(route) and not pod.is_finished
 
     def _pod(self, uid: str) -> Pod | None:
         return next((each for each in self._objects.values() if isinstance(each, Pod) and each.meta.uid == uid), None)

@@ -104,6 +104,11 @@ def is_accepted(objects: Objects, route: GKEIPRoute) -> bool:
     return bool(route.addresses) and all(is_granted(objects, route, prefix) for prefix in prefixes_of(route.addresses))
 
 
+def is_frozen(route: GKEIPRoute) -> bool:
+    """Whether a route's choice of Pod is frozen."""
+    return route.meta.annotations.get("persistip.dev/hold") == "true"
+
+
 def is_gone(objects: Objects, name: str, uid: str) -> bool:
     """Whether a Node is gone by its object or by the administrator's word."""
     node = objects.get(ObjectKey(Kind.NODE, "", name))

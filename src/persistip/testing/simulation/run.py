@@ -121,8 +121,6 @@ class Simulation:
         self._agents: dict[str, Process] = {}
         self._lives = 0
         self.is_at_rest = False
-        # A guard that the kernel refused is missing until it is put again, and its route may stand before.
-        self._is_egress_judged = self.weather.kernel_failures == 0
 
     # ------------------------------------------------------------ processes
     def processes(self) -> list[Process]:
@@ -306,8 +304,8 @@ class Simulation:
 
     def _look_at_packets(self) -> None:
         self._kernels.packet_reaches_a_holder()
-        if self._is_egress_judged:
-            self._kernels.nobody_else_sends_from_it()
+        self._kernels.nobody_else_sends_from_it()
+        self._kernels.replies_get_out()
 
     # ------------------------------------------------------------ the trace
     def _describe(self, written: Written) -> None:
