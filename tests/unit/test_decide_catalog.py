@@ -4,13 +4,17 @@ import attrs
 import pytest
 from world import World, gateway, holder, node, pod, route
 
+from persistip.decide.catalog import Catalog
 from persistip.decide.plan_gateway import plan_class, plan_gateway
 from persistip.decide.plan_route import plan_route
 from persistip.decide.versions import Versions
 from persistip.model.actions import CreateAttachment, ReplaceAttachment
-from persistip.model.attachment import AddressAttachment
+from persistip.model.address import AddressSpec
+from persistip.model.attachment import AddressAttachment, Reference
 from persistip.model.keys import Kind, ObjectKey
 from persistip.model.node import Namespace
+from persistip.model.pod import Pod
+from persistip.model.selector import LabelSelector
 from persistip.model.views import ClassView, GatewayView
 from persistip.strategies import Batch, ClusterObject
 
@@ -244,3 +248,90 @@ def test_node_touches_the_routes_of_its_pods_that_are_left() -> None:
     assert world.catalog.update(Batch(objects={off.key: off})) == {route().key}
     world.drop(found[1])
     assert world.catalog.update(Batch(objects={off.key: node("a")})) == frozenset()
+
+
+class Warm:
+    """A mode that reads an annotation of its own domain."""
+
+    annotations = frozenset({"example.com/warm"})
+
+    def refusal(self, pod: Pod) -> str | None:
+        """Refuse a Pod that is not marked warm."""
+        return None if pod.meta.annotations.get("example.com/warm") == "yes" else "is cold"
+
+
+def test_annotations_that_no_rule_reads_are_not_kept() -> None:
+    """Of a Pod and a Node stay those of the domains that rules read and those that a mode names; the rest is let go."""
+    read = {"networking.gke.io/networks": "[]", "persistip.dev/x": "1", "example.com/warm": "yes"}
+    catalog = Catalog(modes={"Warm": Warm()})
+    for found in (pod("x", "a"), node("a")):
+        meta = attrs.evolve(found.meta, annotations={**read, "kubernetes.io/config.seen": "long ago"})
+        given = attrs.evolve(found, meta=meta)
+        catalog.update(Batch(objects={found.key: given}))
+        kept = catalog.objects[found.key]
+        assert kept == attrs.evolve(found, meta=attrs.evolve(found.meta, annotations=read))
+        catalog.update(Batch(objects={found.key: kept}))  # type: ignore[dict-item]
+        assert catalog.objects[found.key] is kept
+
+
+def test_annotations_of_what_a_user_asks_for_are_all_kept() -> None:
+    """A route's annotation that no rule knows is a fault to be named, whatever its domain may be tomorrow."""
+    claim = route(meta=attrs.evolve(route().meta, annotations={"example.com/note": "ours"}))
+    catalog = Catalog()
+    catalog.update(Batch(objects={claim.key: claim}))
+    assert catalog.objects[claim.key] is claim
+
+
+def test_change_of_a_node_beside_its_labels_touches_the_routes_of_its_pods() -> None:
+    """Out of service, made again, or with other ranges of a network: each is asked about each Pod on the Node."""
+    world = ready()
+    found = node("a")
+    for edited in (
+        attrs.evolve(found, out_of_service=True),
+        attrs.evolve(found, meta=attrs.evolve(found.meta, uid="made-again")),
+        attrs.evolve(found, meta=attrs.evolve(found.meta, annotations={"networking.gke.io/networks": "[]"})),
+    ):
+        assert route().key in world.catalog.update(Batch(objects={found.key: edited}))
+        world.catalog.update(Batch(objects={found.key: found}))
+
+
+def test_label_of_a_node_touches_the_routes_that_select_or_selected_it() -> None:
+    """How many nodes a route selects changes with a label, and nothing else of a Node's Pods does."""
+    world = ready()
+    claim = route("fast", node_selector=LabelSelector((("pool", "failover"),)))
+    world.put(claim)
+    found = node("b")
+    labelled = attrs.evolve(found, meta=attrs.evolve(found.meta, labels={"pool": "failover"}))
+    for each in (labelled, found):
+        touched = world.catalog.update(Batch(objects={found.key: each}))
+        assert claim.key in touched
+        assert world.view("fast").facts.selected_nodes == (each is labelled)  # type: ignore[union-attr]
+
+
+def test_ip_that_another_pod_takes_is_seen_by_both() -> None:
+    """Two Pods that claim one IP are doubled in the view of either, from the moment the second one has it."""
+    world = ready()
+    other = pod("other", "b", meta=attrs.evolve(pod("other", "b").meta, labels={}))
+    world.put(other)
+    assert not world.view().doubled_ips
+    taken = pod("x", "a").ips[0]
+    touched = world.catalog.update(Batch(objects={other.key: attrs.evolve(other, ips=(taken,))}))
+    assert route().key in touched
+    assert set(world.view().doubled_ips) == {taken}
+
+
+def test_attachment_through_another_gateway_moves_a_contested_address() -> None:
+    """Of two Gateways that list an address, the one through which it is attached has it, as soon as it is."""
+    world = ready()
+    spare = gateway("spare", AddressSpec("gke.networking.io/cidr", "203.0.113.8/31"))
+    world.put(spare)
+    present = world.attachment()
+    view = world.catalog.view(spare.key, world.now)
+    assert isinstance(view, GatewayView)
+    lost = plan_gateway(view).pool.unusable
+    through = Reference(namespace="infra", name="spare", uid=spare.meta.uid)
+    addresses = tuple(attrs.evolve(each, gateway=through) for each in present.spec.addresses)
+    world.put(attrs.evolve(present, spec=attrs.evolve(present.spec, addresses=addresses)))
+    view = world.catalog.view(spare.key, world.now)
+    assert isinstance(view, GatewayView)
+    assert plan_gateway(view).pool.unusable != lost

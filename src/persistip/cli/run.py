@@ -149,6 +149,7 @@ async def _controller(
     from persistip.controller import Controller  # noqa: PLC0415
     from persistip.runtime.clock import SystemClock  # noqa: PLC0415
     from persistip.runtime.election import Election  # noqa: PLC0415
+    from persistip.runtime.garbage import collecting_after  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
         modes = find_reaction_modes(reaction_modes)
@@ -162,7 +163,8 @@ async def _controller(
         telemetry = open_telemetry(shown, "controller")
         worker = Controller(opened, chosen, modes, settings=settings, election=election, telemetry=telemetry)
         await serve(stack, shown, worker, telemetry)
-        await _until_told(worker)
+        async with collecting_after(worker.synced):
+            await _until_told(worker)
 
 
 async def _agent(

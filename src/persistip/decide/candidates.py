@@ -44,7 +44,7 @@ class Candidates:
     @property
     def counts(self) -> tuple[tuple[str, int], ...]:
         """The refused Pods by why they were refused."""
-        return tuple(sorted(Counter(why for _, why in self.refusals).items()))
+        return tuple(sorted(Counter(why for _, why in self.refusals).items())) if self.refusals else ()
 
 
 def pod_refusal(pod: Pod, view: RouteView, mode: Admits) -> str | None:

@@ -7,9 +7,10 @@ objects and the indexes that make one event cost what it touches; it decides not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from persistip.decide.departed import Departed
+from persistip.decide.extracts import extract
 from persistip.decide.facts import Facts
 from persistip.decide.foundations import (
     foundations,
@@ -57,6 +58,7 @@ class Catalog:
     def __init__(self, policy: Policy | None = None, modes: Mapping[str, Admits] | None = None) -> None:
         self.policy = policy = policy or Policy()
         self.modes: Mapping[str, Admits] = {**BUILT_IN, **(modes or {})}
+        self._read = frozenset(key for mode in self.modes.values() for key in mode.annotations)
         self.objects: dict[ObjectKey, object] = {}
         self._suspects = suspects_key(policy.system_namespace)
         self._reach = Reach(self.objects, self._suspects)
@@ -76,7 +78,7 @@ class Catalog:
             for key in known - batch.objects.keys() - batch.unreadable.keys():
                 touched |= self._take(key, None)
         for key, found in batch.objects.items():
-            touched |= self._take(key, found)
+            touched |= self._take(key, extract(found, self._read))
         for key, why in batch.unreadable.items():
             self._sight.lose(key, why)
             touched |= self._waiting_for_sight(key)
@@ -183,7 +185,7 @@ class Catalog:
             key=key,
             now=now,
             facts=facts,
-            unreadable=self._sight.why({key, attachment_key(key), *foundations(facts, attachment)}),
+            unreadable=self._sight.why(_rests_on(key, facts, attachment)),
             attachment=attachment,
             attachment_is_watched=attachment is not None and self._versions.is_watched(attachment),
             blind=self._sight.blind_to(Kind.ATTACHMENT),
@@ -250,6 +252,12 @@ class Catalog:
             keys.discard(attachment.key)
         found = (self.objects[key] for key in sorted(keys))
         return tuple(each for each in found if isinstance(each, AddressAttachment))
+
+
+def _rests_on(route: ObjectKey, facts: RouteFacts | None, attachment: AddressAttachment | None) -> Iterator[ObjectKey]:
+    yield route
+    yield attachment_key(route)
+    yield from foundations(facts, attachment)
 
 
 def _name_of(pod: Pod) -> str:

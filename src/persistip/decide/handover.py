@@ -143,7 +143,7 @@ def _next_addresses(
     for claim in wanted.claims:
         old = present.get(claim.prefix)
         if old is not None and not old.pending:
-            addresses.append(attrs.evolve(old, gateway=claim.gateway))
+            addresses.append(old if old.gateway == claim.gateway else attrs.evolve(old, gateway=claim.gateway))
         elif overlap((claim.prefix,), others) is not None:
             continue
         elif old is None:

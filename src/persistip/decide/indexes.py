@@ -63,6 +63,8 @@ class Indexes:
         """Let *new* stand where *old* stood; None is an object that is not there."""
         if isinstance(old, Pod) or isinstance(new, Pod):
             self.pods.replace(key, old, new)
+            if isinstance(old, Pod) and isinstance(new, Pod):
+                return  # in no other index does a Pod stand but by its kind
         before, after = ({*self._places(key, each), *self._claims(each)} for each in (old, new))
         for index, at in before - after:
             index.discard(at, key)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from operator import attrgetter
 
 import attrs
 
@@ -116,6 +117,8 @@ def merge_conditions(present: Iterable[Condition], wanted: Iterable[Condition], 
         old = merged.get(condition.type)
         if old is not None and old.observed_generation > condition.observed_generation:
             continue
+        if old is not None and _words(old) == _words(condition):
+            continue
         is_same = old is not None and old.status == condition.status
         since = old.last_transition_at if old is not None and is_same else float(int(now))
         merged[condition.type] = Condition(
@@ -127,6 +130,10 @@ def merge_conditions(present: Iterable[Condition], wanted: Iterable[Condition], 
             last_transition_at=since,
         )
     return tuple(merged.values())
+
+
+_words = attrgetter(*(each.name for each in attrs.fields(Condition) if each.name != "last_transition_at"))
+"""All that a condition says, but for since when."""
 
 
 def find_condition(conditions: Iterable[Condition], type_: str) -> Condition | None:

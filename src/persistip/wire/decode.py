@@ -9,7 +9,9 @@ defaults of their CRD.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from ipaddress import ip_network
+from sys import intern
 from typing import Any
 
 import attrs
@@ -130,16 +132,22 @@ def _guarded(build: Callable[[], ClusterObject]) -> ClusterObject | Unreadable:
         return Unreadable(error.path, str(error))
 
 
+# Pods of one template have the same labels, those on a node its name, those of a namespace that: each is kept once.
+@lru_cache(maxsize=4096)
+def _shared(labels: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    return dict(labels)
+
+
 def _meta(wire: structs.Meta) -> ObjectMeta:
     return ObjectMeta(
         name=wire.name,
-        namespace=wire.namespace or "",
+        namespace=intern(wire.namespace or ""),
         uid=wire.uid or "",
         resource_version=wire.resource_version or "",
         generation=wire.generation or 0,
         created_at=to_seconds(wire.creation_timestamp) if wire.creation_timestamp else 0.0,
         deleted_at=to_seconds(wire.deletion_timestamp) if wire.deletion_timestamp else None,
-        labels=wire.labels or {},
+        labels=_shared(tuple(wire.labels.items())) if wire.labels else {},
         annotations=wire.annotations or {},
         finalizers=wire.finalizers or (),
     )
@@ -375,8 +383,8 @@ def _pod(wire: structs.PodObject) -> Pod:
     ready = _ready(status.conditions)
     return Pod(
         meta=_meta(wire.metadata),
-        node_name=spec.node_name or "",
-        phase=status.phase or "Pending",
+        node_name=intern(spec.node_name or ""),
+        phase=intern(status.phase or "Pending"),
         ips=tuple(_ip(text, f"status.podIPs[{index}].ip") for index, text in enumerate(texts)),
         host_network=bool(spec.host_network),
         ready=ready is not None and ready.status == Status.TRUE,
