@@ -135,12 +135,23 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def mutate(session: nox.Session) -> None:
+    """Small mistakes planted in `decide/`, one by one: `-- holder claims`; lists those that no example sees."""
+    install_pinned(session, "mutate")
+    session.install("--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
+    session.run("mutmut", "run", *(f"persistip.decide.{module}.*" for module in session.posargs))
+    said = str(session.run("mutmut", "results", silent=True))
+    session.log("\n".join(line for line in said.splitlines() if not line.endswith("not checked")))
+
+
+@nox.session(default=False)
 def lock(session: nox.Session) -> None:
     """Pin the environments anew, for every Python and platform at once."""
     session.install("uv")
     pinned = ("--universal", "--python-version=3.11", "--generate-hashes", "--upgrade")
     plain = ("--no-header", "--no-annotate", "--no-emit-index-url", "--quiet")
     with_project = ("pyproject.toml", "--extra=kubernetes", "--extra=lab", "--extra=prometheus", "--extra=testing")
-    for group, sources in {"lint": (), "go": (), "types": with_project, "tests": with_project}.items():
+    groups = {"lint": (), "go": (), "types": with_project, "tests": with_project, "mutate": with_project}
+    for group, sources in groups.items():
         target = f"--output-file=requirements/{group}.txt"
         session.run("uv", "pip", "compile", *sources, f"--group={group}", *pinned, *plain, target)

@@ -8,9 +8,9 @@ from world import World, holder, node, pod, route
 
 from persistip.decide.candidates import is_delivering
 from persistip.decide.fields import mode_of
-from persistip.decide.holder import select_holder
+from persistip.decide.holder import damping_ends, select_holder
 from persistip.decide.modes import BUILT_IN
-from persistip.model.attachment import How, NodeStateName
+from persistip.model.attachment import Damped, How, NodeStateName
 from persistip.model.keys import ObjectMeta
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
@@ -108,6 +108,7 @@ def test_prefer_wins_while_its_pod_is_eligible() -> None:
     world.put(pod("x", "a", age=50), pod("yy", "b"), annotated(prefer="x"))
     world.settle()
     assert holder(world) == "x"
+    assert select_holder(world.view(), FOUR).rule == "preferred by annotation"
     world.put(pod("x", "a", age=50, ready=False))
     world.settle()
     assert holder(world) == "yy"
@@ -121,6 +122,7 @@ def test_failback_never_keeps_the_present_holder_while_it_is_eligible() -> None:
     world.put(pod("yy", "b"))
     world.settle()
     assert holder(world) == "x"
+    assert select_holder(world.view(), FOUR).rule == "the present holder, failback being off"
     world.put(annotated(failback="never", prefer="yy"))
     world.settle()
     assert holder(world) == "yy"
@@ -277,6 +279,14 @@ def test_damping_applies_after_a_time_without_any_holder() -> None:
     world.put(pod("x", "a", age=50, ready_at=world.now))
     world.settle()
     assert holder(world) == "yy"
+
+
+@pytest.mark.parametrize(("ready_at", "ends_at"), [(0.0, 100.0), (80.0, 100.0), (95.0, 105.0)])
+def test_damping_ends_after_its_time_and_not_before_the_pod_has_been_ready_for_as_long(
+    ready_at: float, ends_at: float
+) -> None:
+    """Whichever is later: the instant that was recorded, or ten seconds of readiness since."""
+    assert damping_ends(pod("x", "a", ready_at=ready_at), Damped(pod_uid="pod-x", until_at=100.0), 10.0) == ends_at
 
 
 def test_damped_pod_takes_back_at_once_from_nobody() -> None:
