@@ -256,15 +256,18 @@ def test_strict_fails_for_routes_that_nobody_holds(documents: tuple[str, ...], s
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["plan"], "persistip: name at least one file, folder or - (standard input) with -f\n"),
+        (["plan"], "persistip: without -f a cluster is read, and no kubeconfig at /nowhere/config, and this is no Pod"),
         (["plan", "-f", "nowhere.yaml"], "nowhere.yaml: cannot be read: No such file or directory\n"),
         (["plan", "-f", "-", "--now", "yesterday"], "persistip: --now 'yesterday' is no instant; write it as 2030-"),
         (["plan", "-f", "-", "--now", "2030-01-31T12:00:00"], "persistip: --now '2030-01-31T12:00:00' is no instant"),
         (["plan", "-f", "-", "--allocator", "acme"], "persistip: no backend 'acme' among the allocators; there are:"),
     ],
 )
-def test_nothing_to_work_on_ends_with_status_2(arguments: list[str], said: str) -> None:
+def test_nothing_to_work_on_ends_with_status_2(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Files and options that cannot be used at all are told from routes that are refused."""
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
     answer = call(*arguments, documents=CLUSTER)
     assert (answer.out, answer.status) == ("", 2)
     assert answer.err.startswith(said)

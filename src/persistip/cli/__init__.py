@@ -27,6 +27,7 @@ VERBS = {
     "lab": "persistip.cli.lab:app",
     "plan": "persistip.cli.plan:app",
     "explain": "persistip.cli.explain:app",
+    "move": "persistip.cli.move:app",
     "manifests": "persistip.cli.manifests:app",
 }
 

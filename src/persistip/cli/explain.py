@@ -1,21 +1,23 @@
 """
-`persistip explain ROUTE -f FILE…`: why does this route hold its addresses, or why does it not?
+`persistip explain ROUTE`: why does this route hold its addresses, or why does it not?
 
-In: files and a route's name.  Out: which parents admit it, what it may claim and who claims it too, which Pods were
-looked at and why each was refused, the rule that decided, and the conditions that follow.  Exit status 0; 2 when there
-is no such route, or files or options cannot be used at all.
+In: a route's name, and files, a cluster, or files that are laid over a cluster.  Out: which parents admit it, what it
+may claim and who claims it too, which Pods were looked at and why each was refused, the rule that decided, and the
+conditions that follow; of a cluster also what its nodes say, and what would be written.  Exit status 0; 2 when there is
+no such route, or files, a cluster or options cannot be used at all.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from persistip.cli import offline
+from persistip.cli import given
 from persistip.cli.tables import print_table
+from persistip.cli.writes import Write, find_writes
 from persistip.decide.admission import admitting_listeners, listener_refusal, matching_listeners
 from persistip.decide.candidates import find_candidates, present_holder
 from persistip.decide.fields import mode_of
@@ -25,13 +27,13 @@ from persistip.decide.pool import resolve_pool
 from persistip.decide.verdict import Fault, Verdict
 from persistip.errors import ConfigError
 from persistip.model.address import overlap, show, well_formed
+from persistip.model.attachment import AddressAttachment
 from persistip.model.conditions import ConditionType, find_condition
-from persistip.model.keys import ObjectKey
+from persistip.model.keys import ObjectKey, attachment_key
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
 from persistip.model.views import ParentFacts, RouteFacts, RouteView
 from persistip.runtime.rehearsal import Settled
-from persistip.wire.check import closest
 from persistip.wire.times import format_time
 
 app = App(name="explain", help="Say why a route holds its addresses, or why it does not.")
@@ -41,55 +43,87 @@ app = App(name="explain", help="Say why a route holds its addresses, or why it d
 def explain(
     route: Annotated[str, Parameter(help="NAMESPACE/NAME of a GKEIPRoute, or a NAME that only one has.")],
     /,
-    *more: offline.MoreFiles,
-    files: offline.Files = (),
-    now: offline.Now = None,
-    allocator: offline.Allocator = "static",
-    reaction_modes: offline.ReactionModes = (),
-    policy: offline.Settings = None,
-    without_nodes: offline.WithoutNodes = (),
-    without_pods: offline.WithoutPods = (),
+    *more: given.MoreFiles,
+    files: given.Files = (),
+    live: given.Live = False,
+    api: given.Api = None,
+    now: given.Now = None,
+    allocator: given.Allocator = "static",
+    reaction_modes: given.ReactionModes = (),
+    policy: given.Settings = None,
+    without_nodes: given.WithoutNodes = (),
+    without_pods: given.WithoutPods = (),
 ) -> None:
     """
     Say why a route holds its addresses, or why it does not.
 
-    Reads the same files as `persistip plan`, and touches no cluster.
+    Reads the same files as `persistip plan`, or without -f the cluster, in which nothing is changed.
     """
     try:
-        cluster = offline.load(
-            (*files, *more), now=now, allocator=allocator, settings=policy, reaction_modes=reaction_modes
+        cluster = given.load(
+            given.Options(
+                files=(*files, *more),
+                is_live=live,
+                api=api,
+                now=now,
+                allocator=allocator,
+                settings=policy,
+                reaction_modes=reaction_modes,
+                is_changed=bool(without_nodes or without_pods),
+            )
         )
-        key = _find(cluster, route)
+        key = given.find_route(cluster.routes, route)
         if without_nodes or without_pods:
             cluster.rehearsal.settle()
             cluster.remove(without_nodes, without_pods)
     except ConfigError as error:
-        offline.refuse(error)
+        given.refuse(error)
     first = _plans(cluster, key)
     settled = cluster.rehearsal.settle()
-    if (why := offline.is_left_alone(cluster, settled, key)) is not None:
+    if (why := given.is_left_alone(cluster, settled, key)) is not None:
         print(f"{key} {why}.")
     else:
         view = cluster.rehearsal.view(key)
         assert isinstance(view, RouteView)  # noqa: S101 - by the kind of the key
         _Explanation(view, settled, first).print()
-    sys.exit(offline.EXIT_UNUSABLE if cluster.is_incomplete else offline.EXIT_DONE)
+        if cluster.before is not None:
+            _print_nodes(settled.attachment_of(key))
+            _print_writes(key, find_writes(cluster.before, settled))
+    sys.exit(given.EXIT_UNUSABLE if cluster.is_incomplete else given.EXIT_DONE)
 
 
-def _find(cluster: offline.Offline, name: str) -> ObjectKey:
-    """The route that is meant; raises ConfigError when it is none, or more than one."""
-    keys = [each.model.key for each in cluster.manifests.objects if isinstance(each.model, GKEIPRoute)]
-    found = [key for key in keys if name in (key.path, key.name)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ConfigError(f"several routes are named {name!r}: {', '.join(sorted(key.path for key in found))}")
-    meant = closest(name, [key.path for key in keys])
-    fix = f"did you mean {meant}?" if meant else f"there are: {', '.join(sorted(key.path for key in keys)) or 'none'}"
-    raise ConfigError(f"no GKEIPRoute {name!r} could be read; {fix}")
+def _print_nodes(attachment: AddressAttachment | None) -> None:
+    """What the agents of the nodes concerned have said of the decision."""
+    print("\nWhat do its nodes say?")
+    if attachment is None:
+        print("  nothing: no node is asked for anything")
+        return
+    spec = attachment.spec
+    print(f"  {attachment.key}, epoch {spec.epoch}")
+    parts = {release.node_name: f"lets go ({release.how})" for release in spec.releasing}
+    if spec.holder is not None:
+        parts[spec.holder.node_name] = "holds"
+    rows = []
+    for name, part in sorted(parts.items()):
+        report = attachment.report_of(name)
+        if report is None:
+            rows.append((name, part, "", "", "nothing yet: is its agent running?"))
+        else:
+            rows.append((name, part, str(report.epoch), report.state, report.message or report.reason))
+    print_table(("NODE", "PART", "EPOCH", "STATE", "MESSAGE"), rows, indent=2)
 
 
-def _plans(cluster: offline.Offline, key: ObjectKey) -> Mapping[ObjectKey, tuple[RouteView, RoutePlan]]:
+def _print_writes(route: ObjectKey, writes: Iterable[Write]) -> None:
+    """What stands of this route and would not stay: the controller is on its way, or does not run."""
+    mine = [each.row() for each in writes if each.key in (route, attachment_key(route))]
+    print("\nWhat would the controller write?")
+    if mine:
+        print_table(("OBJECT", "WHAT", "NOW", "THEN"), mine, indent=2)
+    else:
+        print("  nothing: what stands is what the rules give")
+
+
+def _plans(cluster: given.Given, key: ObjectKey) -> Mapping[ObjectKey, tuple[RouteView, RoutePlan]]:
     """
     The route and its rivals as the files have them.
 

@@ -1,9 +1,10 @@
 """
-`persistip plan -f FILE…`: what would the controller make of these manifests?
+`persistip plan`: what would the controller make of these manifests, or of this cluster?
 
-In: files.  Out: a table for people, or a `v1 List` of every object of ours with the status that it would get, and of
-the AddressAttachments; with `--without-…` also which addresses would move where.  Exit status 0; 1 with `--strict` when
-a route is refused or held by nobody, or something could not be read; 2 for files or options that cannot be used at all.
+In: files, a cluster, or files that are laid over a cluster.  Out: a table for people, or a `v1 List` of every object of
+ours with the status that it would get, and of the AddressAttachments; of a cluster also what would be written beside
+what stands; with `--without-…` also which addresses would move where.  Exit status 0; 1 with `--strict` when a route is
+refused or held by nobody, or something could not be read; 2 for files, a cluster or options that cannot be used at all.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from cyclopts import App, Parameter
 
-from persistip.cli import offline
+from persistip.cli import given
 from persistip.cli.changes import Change, find_changes
 from persistip.cli.tables import print_table
+from persistip.cli.writes import Write, find_writes
 from persistip.errors import ConfigError
 from persistip.model.address import show
 from persistip.model.attachment import AddressAttachment
@@ -40,22 +42,25 @@ app = App(name="plan", help="Say what would stand in the cluster once everything
 
 @app.default
 def plan(
-    *more: offline.MoreFiles,
-    files: offline.Files = (),
+    *more: given.MoreFiles,
+    files: given.Files = (),
+    live: given.Live = False,
+    api: given.Api = None,
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table",
-    now: offline.Now = None,
-    allocator: offline.Allocator = "static",
-    reaction_modes: offline.ReactionModes = (),
-    policy: offline.Settings = None,
-    without_nodes: offline.WithoutNodes = (),
-    without_pods: offline.WithoutPods = (),
+    now: given.Now = None,
+    allocator: given.Allocator = "static",
+    reaction_modes: given.ReactionModes = (),
+    policy: given.Settings = None,
+    without_nodes: given.WithoutNodes = (),
+    without_pods: given.WithoutPods = (),
     strict: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """
     Say what would stand in the cluster once everything has settled.
 
     Reads GatewayClass, Gateway, GKEIPRoute, AddressAttachment, Pod, Node, Namespace, ConfigMap, Network,
-    GKENetworkParamSet, Service and ServiceCIDR; touches no cluster.
+    GKENetworkParamSet, Service and ServiceCIDR: those of the files, or without -f those of the cluster, in which
+    nothing is changed.
 
     Parameters
     ----------
@@ -65,26 +70,43 @@ def plan(
         Exit with status 1 when a route is refused or held by nobody, or something could not be read.
     """
     try:
-        cluster = offline.load(
-            (*files, *more), now=now, allocator=allocator, settings=policy, reaction_modes=reaction_modes
+        cluster = given.load(
+            given.Options(
+                files=(*files, *more),
+                is_live=live,
+                api=api,
+                now=now,
+                allocator=allocator,
+                settings=policy,
+                reaction_modes=reaction_modes,
+                is_changed=bool(without_nodes or without_pods),
+            )
         )
         settled, changes = cluster.rehearsal.settle(), None
+        writes = None if cluster.before is None else find_writes(cluster.before, settled)
         if without_nodes or without_pods:
             before = settled
             cluster.remove(without_nodes, without_pods)
             settled = cluster.rehearsal.settle()
             changes = find_changes(before, settled)
     except ConfigError as error:
-        offline.refuse(error)
-    for key in _given(settled):
-        if (why := offline.is_left_alone(cluster, settled, key)) is not None:
-            offline.say(f"{key} {why}")
+        given.refuse(error)
+    for key in _shown(settled):
+        # A cluster's Gateways of other classes are many, and nobody asked about them.
+        if cluster.before is not None and key.kind is not Kind.ROUTE:
+            continue
+        if (why := given.is_left_alone(cluster, settled, key)) is not None:
+            given.say(f"{key} {why}")
     if output == "table":
         _print_tables(cluster, settled)
+        if writes is not None:
+            _print_writes(writes)
         if changes is not None:
             _print_changes(changes, (*without_nodes, *without_pods))
     else:
         shown: dict[str, Any] = {"apiVersion": "v1", "kind": "List", "items": list(_items(cluster, settled))}
+        if writes is not None:
+            shown["writes"] = [write.to_plain() for write in writes]
         if changes is not None:
             shown["changes"] = [change.to_plain() for change in changes]
         print(_dumped(shown, output), end="")
@@ -97,42 +119,42 @@ def _dumped(shown: Mapping[str, Any], output: Format) -> str:
     return str(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=10_000))
 
 
-def _exit_status(cluster: offline.Offline, settled: Settled, *, strict: bool) -> int:
+def _exit_status(cluster: given.Given, settled: Settled, *, strict: bool) -> int:
     if cluster.is_incomplete:
-        return offline.EXIT_UNUSABLE
+        return given.EXIT_UNUSABLE
     if not strict:
-        return offline.EXIT_DONE
+        return given.EXIT_DONE
     routes = [key for key in settled.objects if key.kind is Kind.ROUTE]
     if cluster.manifests.faults or settled.unreadable or not all(_is_well(cluster, settled, key) for key in routes):
-        return offline.EXIT_STRICT
-    return offline.EXIT_DONE
+        return given.EXIT_STRICT
+    return given.EXIT_DONE
 
 
-def _is_well(cluster: offline.Offline, settled: Settled, key: ObjectKey) -> bool:
+def _is_well(cluster: given.Given, settled: Settled, key: ObjectKey) -> bool:
     """Whether a route is held, or none of our business; one whose Gateway's class is not given is neither."""
-    if offline.is_left_alone(cluster, settled, key) is None:
+    if given.is_left_alone(cluster, settled, key) is None:
         ready = _condition(settled.objects[key], ConditionType.READY)
         return ready is not None and ready.status == Status.TRUE
-    return not offline.lacks_class(cluster, key)
+    return not given.lacks_class(cluster, key)
 
 
-def _given(settled: Settled) -> Iterator[ObjectKey]:
+def _shown(settled: Settled) -> Iterator[ObjectKey]:
     """The objects that may get a status, in the order in which they are shown."""
     for kind in _ORDER:
         yield from (key for key in settled.objects if key.kind is kind)
 
 
-def _is_ours(cluster: offline.Offline, settled: Settled, key: ObjectKey) -> bool:
+def _is_ours(cluster: given.Given, settled: Settled, key: ObjectKey) -> bool:
     found = settled.objects[key]
     if isinstance(found, GatewayClass):
         return found.controller_name == cluster.policy.controller_name and key not in settled.unreadable
-    return offline.is_left_alone(cluster, settled, key) is None
+    return given.is_left_alone(cluster, settled, key) is None
 
 
 # ---------------------------------------------------------------- for programs
-def _items(cluster: offline.Offline, settled: Settled) -> Iterator[dict[str, Any]]:
+def _items(cluster: given.Given, settled: Settled) -> Iterator[dict[str, Any]]:
     bodies = {each.model.key: each.body for each in cluster.manifests.objects if each.model is not None}
-    for key in _given(settled):
+    for key in _shown(settled):
         if _is_ours(cluster, settled, key):
             yield _with_status(settled.objects[key], bodies.get(key, {}))
 
@@ -145,24 +167,28 @@ def _with_status(found: Any, body: Mapping[str, Any]) -> dict[str, Any]:
         case GatewayClass():
             status = status_from_model(found.conditions)
         case _:
-            shown = from_model(found)
-            # Only an API server can count them; in a request to one the first would be a precondition.
-            for name in ("resourceVersion", "generation"):
-                shown["metadata"].pop(name, None)
-            return shown
+            return _of_ours(found)
     others = {name: value for name, value in (body.get("status") or {}).items() if name not in _OURS}
-    return {**body, "status": {**status, **others}}
+    return {**(body or _of_ours(found)), "status": {**status, **others}}
+
+
+def _of_ours(found: Any) -> dict[str, Any]:
+    shown = from_model(found)
+    # Only an API server can count them; in a request to one the first would be a precondition.
+    for name in ("resourceVersion", "generation"):
+        shown["metadata"].pop(name, None)
+    return shown
 
 
 # ---------------------------------------------------------------- for people
-def _print_tables(cluster: offline.Offline, settled: Settled) -> None:
-    ours = [settled.objects[key] for key in _given(settled) if _is_ours(cluster, settled, key)]
+def _print_tables(cluster: given.Given, settled: Settled) -> None:
+    ours = [settled.objects[key] for key in _shown(settled) if _is_ours(cluster, settled, key)]
     routes = [each for each in ours if isinstance(each, GKEIPRoute)]
     if routes:
         columns = ("ROUTE", "ADDRESSES", "POD", "NODE", "READY", "REASON")
         print_table(columns, [_route_row(each, settled.attachment_of(each.key)) for each in routes])
     else:
-        print("No GKEIPRoute of ours is given.")
+        print("No GKEIPRoute of ours is given." if cluster.before is None else "No GKEIPRoute of ours is there.")
     gateways = [each for each in ours if isinstance(each, Gateway)]
     if gateways:
         print()
@@ -209,6 +235,15 @@ def _remarks(found: Any) -> Iterator[str]:
 
 def _condition(found: Any, type_: ConditionType) -> Condition | None:
     return find_condition(found.status.conditions, type_)
+
+
+def _print_writes(writes: tuple[Write, ...]) -> None:
+    print()
+    if not writes:
+        print("Nothing would be written: what stands is what the rules give.")
+        return
+    print("What would be written?")
+    print_table(("OBJECT", "WHAT", "NOW", "THEN"), [write.row() for write in writes])
 
 
 def _print_changes(changes: tuple[Change, ...], gone: tuple[str, ...]) -> None:

@@ -107,7 +107,7 @@ async def _from_kubeconfig(path: str, context: str) -> Access:
     try:
         await config.load_kube_config(path, context or None, found, persist_config=False)
     except config.ConfigException as error:
-        raise ConfigError(f"kubeconfig {path}: {error}") from error
+        raise ConfigError(_why_unusable(config, path, context) or f"kubeconfig {path}: {error}") from error
     header = found.api_key.get("BearerToken", "")
     return Access(
         server=found.host.rstrip("/"),
@@ -116,6 +116,18 @@ async def _from_kubeconfig(path: str, context: str) -> Access:
         server_name=found.tls_server_name or None,
         proxy=found.proxy or None,
     )
+
+
+def _why_unusable(config: Any, path: str, context: str) -> str | None:
+    """What is wrong with the choice of a context, in a sentence; None: something else is wrong."""
+    try:
+        contexts, current = config.list_kube_config_contexts(path)
+    except config.ConfigException:
+        return None
+    names = sorted(each["name"] for each in contexts)
+    if context and context not in names:
+        return f"there is no context {context!r} in kubeconfig {path}; there are: {', '.join(names) or 'none'}"
+    return f"kubeconfig {path} has no current context; name one with --context" if current is None else None
 
 
 def _official_client() -> tuple[Any, Any]:

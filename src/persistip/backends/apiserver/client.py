@@ -88,6 +88,8 @@ class Client:
         if self._session is not None:
             await self._session.close()
             self._session = None
+            # A transport that was given up is closed by the loop's next turn, which may be its last.
+            await asyncio.sleep(0)
 
     async def request(
         self,
@@ -153,8 +155,11 @@ class Client:
                 raise error_from_answer(response.status, text, retry_after, request.method, request.path)
             yield response
         finally:
-            # Closed, not released: the rest of a watch's answer never comes.
+            # Closed, not released: the rest of a watch's answer never comes. At once, without TLS's farewell: a process
+            # that ends next would leave the connection half closed.
             if not response.content.at_eof():
+                if (connection := response.connection) is not None and connection.transport is not None:
+                    connection.transport.abort()
                 response.close()
             response.release()
 

@@ -5,8 +5,8 @@ How is one kind of object followed?
          ^                   │
          └── 410: the history is gone; this kind again, and no other
 
-In: a kind, perhaps a label.  Out: a Mailbox that holds the latest of it. By hand, since the official client's decodes
-every object into models and loses the error of a 410.
+In: a kind, perhaps a label or a name.  Out: a Mailbox that holds the latest of it. By hand, since the official client's
+decodes every object into models and loses the error of a 410.
 
 A kind that is not installed counts as one of which there is nothing, and is looked for again now and then. A watch that
 breaks is resumed where it was, so nothing is missed; one that cannot be resumed for PATIENCE_SECONDS ends the whole
@@ -22,28 +22,23 @@ from contextlib import aclosing
 
 import msgspec
 
-from persistip.backends.apiserver.client import JSON, Client
-from persistip.backends.apiserver.errors import SYSTEM, ExpiredError, NotFoundError, error_from_event
+from persistip.backends.apiserver.client import Client
+from persistip.backends.apiserver.errors import ExpiredError, NotFoundError, error_from_event
+from persistip.backends.apiserver.listing import accepted, list_kind, not_understood
 from persistip.backends.apiserver.mailbox import Mailbox
 from persistip.backends.apiserver.served import Served
 from persistip.errors import ThrottledError, UnavailableError
 from persistip.model.keys import Kind, ObjectKey
 from persistip.runtime.retry import Backoff
 from persistip.strategies import ClusterObject
-from persistip.wire.decode import Unreadable, decode_event, decode_list
+from persistip.wire.decode import Unreadable, decode_event
 
 logger = logging.getLogger("persistip")
 
 PATIENCE_SECONDS = 2.0
-PAGE = 500
 LOOK_AGAIN_SECONDS = 20.0
 """How often a kind that is not installed is looked for."""
 
-_METADATA_ONLY = frozenset({Kind.NAMESPACE, Kind.DEFINITION})
-"""Kinds of which nothing else is read; all definitions of a cluster together are megabytes."""
-_AS_METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
-
-_LIST_TIMEOUT_SECONDS = 60.0
 _LEAST_WATCH_SECONDS = 300
 # The server sends a bookmark a minute on a quiet watch; silence beyond this is a connection that leads nowhere.
 _SILENCE_SECONDS = 150.0
@@ -66,10 +61,19 @@ class Follower:
     """Keeps *mailbox* at the latest of *kind*; *seed* tells processes apart, so that they do not all come at once."""
 
     def __init__(
-        self, client: Client, served: Served, kind: Kind, mailbox: Mailbox, *, labels: str = "", seed: str = ""
+        self,
+        client: Client,
+        served: Served,
+        kind: Kind,
+        mailbox: Mailbox,
+        *,
+        labels: str = "",
+        fields: str = "",
+        seed: str = "",
     ) -> None:
         self._client, self._served, self._kind, self._mailbox = client, served, kind, mailbox
-        self._selection = {"labelSelector": labels} if labels else {}
+        chosen = {"labelSelector": labels, "fieldSelector": fields}
+        self._selection = {name: value for name, value in chosen.items() if value}
         self._seed = f"{seed}/{kind}"
         self._version = ""
         self._broken_at: float | None = None
@@ -121,28 +125,7 @@ class Follower:
             return version
 
     async def _listed(self) -> tuple[dict[ObjectKey, ClusterObject | Unreadable], str]:
-        found: dict[ObjectKey, ClusterObject | Unreadable] = {}
-        # No resourceVersion: the answer is not older than the question, on whichever server it lands.
-        parameters = dict(self._selection)
-        if self._in_pages:
-            parameters["limit"] = str(PAGE)
-        while True:
-            path = self._served.collection(self._kind)
-            body = await self._client.request(
-                "GET",
-                path,
-                parameters=parameters,
-                accept=self._accept("List"),
-                timeout_seconds=_LIST_TIMEOUT_SECONDS,
-            )
-            try:
-                page = decode_list(self._kind, body)
-            except msgspec.DecodeError as error:
-                raise _not_understood("list", path) from error
-            found.update((key, each) for key, each in page.items if key is not None)
-            if not page.continue_token:
-                return found, page.resource_version
-            parameters["continue"] = page.continue_token
+        return await list_kind(self._client, self._served, self._kind, self._selection, in_pages=self._in_pages)
 
     # ------------------------------------------------------------ watch
     async def _watch_from(self, version: str) -> None:
@@ -181,7 +164,7 @@ class Follower:
         }
         path = self._served.collection(self._kind)
         batches = self._client.lines(
-            path, parameters=parameters, silence_seconds=_SILENCE_SECONDS, accept=self._accept("")
+            path, parameters=parameters, silence_seconds=_SILENCE_SECONDS, accept=accepted(self._kind)
         )
         async with aclosing(batches):
             async for lines in batches:
@@ -196,22 +179,12 @@ class Follower:
                 raise error_from_event(event.raw, "watch", path)
             version = _VERSIONED.decode(event.raw).metadata.resource_version
         except msgspec.DecodeError as error:
-            raise _not_understood("watch", path) from error
+            raise not_understood("watch", path) from error
         if event.type != "BOOKMARK" and event.key is not None:
             self._mailbox.put(event.key, None if event.type == "DELETED" else event.value)
         # What the watch goes on from is at least as new as what the reader was handed.
         self._version = version or self._version
 
-    def _accept(self, suffix: str) -> str:
-        return _AS_METADATA.format(suffix) if self._kind in _METADATA_ONLY else JSON
-
     async def _pause(self, least_seconds: float = 0.0) -> None:
         self._attempt += 1
         await asyncio.sleep(max(_BACKOFF.delay(self._attempt, self._seed), least_seconds))
-
-
-def _not_understood(operation: str, path: str) -> UnavailableError:
-    """Something between us and the server answers in its place, or the line was cut."""
-    return UnavailableError(
-        "the answer is not what an API server says", system=SYSTEM, operation=operation, target=path
-    )

@@ -1,8 +1,13 @@
 """
-What do the verbs that work on files have in common: which files, which instant, which cluster comes of them?
+What are the verbs given that decide and write nothing: files, a cluster, or files over a cluster?
 
-In: `-f`, `--now`, `--allocator`, `--reaction-mode`, `--policy.…`, `--without-node`, `--without-pod`.  Out: a rehearsal
-of that cluster, and on standard error what was wrong with the files, what was taken for granted, and was left aside.
+In: `-f`, `--live`, `--kubeconfig`, `--context`, `--now`, `--allocator`, `--reaction-mode`, `--policy.…`,
+`--without-node`, `--without-pod`.  Out: a rehearsal of that cluster, and on standard error what was wrong with the
+files, what was taken for granted, and was left aside.
+
+    files alone             complete(files), ideal nodes
+    a cluster alone         as it stands; its nodes say what they have said, so that what is wrong shows
+    files over a cluster    as it would stand, ideal nodes
 """
 
 from __future__ import annotations
@@ -10,13 +15,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Annotated, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import attrs
 from cyclopts import Parameter
 
 from persistip.backends.registry import find_allocator, find_reaction_modes
+from persistip.cli.live import over, read_cluster
 from persistip.decide.catalog import Planned
 from persistip.errors import ConfigError
 from persistip.model.keys import Kind, ObjectKey
@@ -26,10 +32,14 @@ from persistip.model.views import GatewayView, Policy, RouteView
 from persistip.runtime.clock import SystemClock
 from persistip.runtime.rehearsal import Rehearsal, Settled
 from persistip.runtime.standins import complete
-from persistip.settings import ControllerSettings
+from persistip.settings import ClusterSettings, ControllerSettings
+from persistip.strategies import ClusterObject
 from persistip.wire.check import closest
 from persistip.wire.files import Fault, Manifests, join_manifests, read_files, read_text
 from persistip.wire.times import parse_time
+
+if TYPE_CHECKING:
+    from persistip.backends.apiserver import Snapshot
 
 EXIT_DONE, EXIT_STRICT, EXIT_UNUSABLE = 0, 1, 2
 
@@ -56,6 +66,10 @@ ReactionModes = Annotated[
     ),
 ]
 Settings = Annotated[Policy | None, Parameter(name="policy", group="Settings that change decisions")]
+Live = Annotated[
+    bool, Parameter(negative=(), help="Lay the files of -f over a cluster; without -f the cluster is read anyway.")
+]
+Api = Annotated[ClusterSettings | None, Parameter(name="*", group="The cluster")]
 WithoutNodes = Annotated[
     tuple[str, ...],
     Parameter(name="--without-node", consume_multiple=True, negative=(), help="Nodes that go, with their Pods."),
@@ -67,14 +81,21 @@ WithoutPods = Annotated[
 
 
 @attrs.frozen(kw_only=True)
-class Offline:
-    """A cluster made of files, not yet settled; ``nodes`` and ``pods`` are the names of those that may be taken out."""
+class Given:
+    """
+    A cluster that is not yet settled; ``nodes`` and ``pods`` are the names of those that may be taken out.
+
+    ``before``: the objects of a cluster as they stand, None where there are files alone. ``routes``: those that were
+    given, read or not.
+    """
 
     rehearsal: Rehearsal
     manifests: Manifests
     policy: Policy
     nodes: frozenset[str]
     pods: frozenset[str]
+    routes: tuple[ObjectKey, ...]
+    before: Mapping[ObjectKey, ClusterObject] | None = None
 
     @property
     def is_incomplete(self) -> bool:
@@ -97,18 +118,33 @@ class Offline:
             self.rehearsal.without_pod(*name.split("/", maxsplit=1))
 
 
-def load(
-    files: Sequence[str], *, now: str | None, allocator: str, settings: Policy | None, reaction_modes: Iterable[str]
-) -> Offline:
+@attrs.frozen(kw_only=True)
+class Options:
+    """What the verbs have in common, as it was typed."""
+
+    files: Sequence[str] = ()
+    is_live: bool = False
+    api: ClusterSettings | None = None
+    now: str | None = None
+    allocator: str = "static"
+    settings: Policy | None = None
+    reaction_modes: Iterable[str] = ()
+    is_changed: bool = False
+    """Something will be taken out: what nodes have said until now is no answer."""
+
+
+def load(options: Options) -> Given:
     """
-    Read the files and say on standard error what is not as it should be.
+    Read files and cluster, and say on standard error what is not as it should be.
 
     Raises ConfigError when there is nothing to work on, or an option means nothing.
     """
-    instant = _instant(now)
-    policy = _policy(allocator, settings or Policy())
-    modes = find_reaction_modes(reaction_modes)
-    manifests = _read(files)
+    instant = _instant(options.now)
+    policy = policy_of(options.allocator, options.settings or Policy())
+    modes = find_reaction_modes(options.reaction_modes)
+    api = options.api or ClusterSettings()
+    is_live = options.is_live or not options.files or api != ClusterSettings()
+    manifests = _read(options.files)
     for fault in manifests.faults:
         print(fault, file=sys.stderr)
     if manifests.others:
@@ -116,19 +152,56 @@ def load(
     lost = {fault.key: fault.message for fault in manifests.faults if fault.key is not None}
     models = {each.model.key: each.model for each in manifests.objects if each.model is not None}
     unreadable = {key: why for key, why in lost.items() if key not in models}
+    before = None
+    if is_live:
+        snapshot = _read_cluster(api, policy, is_meant=options.is_live or api != ClusterSettings())
+        before = snapshot.objects
+        models = {**before, **{key: over(each, before.get(key)) for key, each in models.items()}}
+        unreadable = {**{key: why for key, why in snapshot.unreadable.items() if key not in models}, **unreadable}
     if not models:
         raise ConfigError("there is no object to work on in these files")
-    completed = complete(models.values(), now=instant, lost=unreadable)
-    for assumption in completed.assumptions:
-        say(assumption)
-    found = completed.objects
-    return Offline(
-        rehearsal=Rehearsal(found.values(), now=instant, policy=policy, modes=modes, unreadable=unreadable),
+    found = models
+    if options.files or not is_live:
+        completed = complete(models.values(), now=instant, lost=unreadable)
+        for assumption in completed.assumptions:
+            say(assumption)
+        found = dict(completed.objects)
+    with_nodes = not is_live or bool(options.files) or options.is_changed
+    return Given(
+        rehearsal=Rehearsal(
+            found.values(), now=instant, policy=policy, modes=modes, unreadable=unreadable, with_nodes=with_nodes
+        ),
         manifests=manifests,
         policy=policy,
         nodes=frozenset(each.meta.name for each in found.values() if isinstance(each, Node)),
         pods=frozenset(each.key.path for each in found.values() if isinstance(each, Pod)),
+        routes=tuple(key for key in found if key.kind is Kind.ROUTE),
+        before=before,
     )
+
+
+def _read_cluster(api: ClusterSettings, policy: Policy, *, is_meant: bool) -> Snapshot:
+    try:
+        return read_cluster(api, policy)
+    except ConfigError as error:
+        if is_meant:
+            raise
+        message = f"without -f a cluster is read, and {error}"
+        raise ConfigError(message) from error
+
+
+def find_route(routes: Iterable[ObjectKey], name: str) -> ObjectKey:
+    """The route that is meant; raises ConfigError when it is none, or more than one."""
+    keys = sorted(routes)
+    found = [key for key in keys if name in (key.path, key.name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(f"several routes are named {name!r}: {', '.join(key.path for key in found)}")
+    names = {key.name: key.path for key in keys}
+    meant = closest(name, [key.path for key in keys]) or names.get(closest(name, names) or "")
+    fix = f"did you mean {meant}?" if meant else f"there are: {', '.join(key.path for key in keys) or 'none'}"
+    raise ConfigError(f"no GKEIPRoute {name!r} could be read; {fix}")
 
 
 def say(line: str) -> None:
@@ -142,7 +215,7 @@ def refuse(error: ConfigError) -> NoReturn:
     sys.exit(EXIT_UNUSABLE)
 
 
-def is_left_alone(offline: Offline, settled: Settled, key: ObjectKey) -> str | None:
+def is_left_alone(offline: Given, settled: Settled, key: ObjectKey) -> str | None:
     """Why nothing is written to a Gateway or route, as the end of a sentence; None: it is ours."""
     if key in settled.unreadable:
         return f"is not judged, since what it rests on could not be read ({settled.unreadable[key]})"
@@ -152,7 +225,7 @@ def is_left_alone(offline: Offline, settled: Settled, key: ObjectKey) -> str | N
     return None if plan is None or plan.verdict.is_ours else "is left alone: not every Gateway that it names is ours"
 
 
-def _why_not_ours(offline: Offline, view: Planned) -> str | None:
+def _why_not_ours(offline: Given, view: Planned) -> str | None:
     if not isinstance(view, GatewayView) or view.facts is None:
         return None
     found, gateway = view.facts.gateway_class, view.facts.gateway
@@ -163,7 +236,7 @@ def _why_not_ours(offline: Offline, view: Planned) -> str | None:
     return None
 
 
-def lacks_class(offline: Offline, route: ObjectKey) -> bool:
+def lacks_class(offline: Given, route: ObjectKey) -> bool:
     """Whether a Gateway that the route names is of a class that is nowhere in the files."""
     view = offline.rehearsal.view(route)
     if not isinstance(view, RouteView) or view.facts is None:
@@ -181,7 +254,7 @@ def _instant(now: str | None) -> float:
         raise ConfigError(f"--now {now!r} is no instant; write it as 2030-01-31T12:00:00Z") from error
 
 
-def _policy(allocator: str, settings: Policy) -> Policy:
+def policy_of(allocator: str, settings: Policy) -> Policy:
     """The settings, in which the allocator says by itself whether it knows who owns what."""
 
     async def features() -> bool:
@@ -194,8 +267,6 @@ def _policy(allocator: str, settings: Policy) -> Policy:
 
 
 def _read(files: Sequence[str]) -> Manifests:
-    if not files:
-        raise ConfigError("name at least one file, folder or - (standard input) with -f")
     return join_manifests(_read_one(file) for file in files)
 
 
