@@ -27,6 +27,7 @@ from persistip.decide.cause import MEANINGS as CAUSES
 from persistip.decide.cause import Cause
 from persistip.decide.fields import ANNOTATIONS
 from persistip.decide.parameters import PARAMETERS, why_unserved
+from persistip.manifests import Parameters, build
 from persistip.model.conditions import ACCEPTANCE_ORDER, ConditionType, Reason
 from persistip.model.gateway import CLASSES, DEFAULT_CONTROLLER
 from persistip.model.meanings import MEANINGS, Meaning, Subject
@@ -68,6 +69,10 @@ ABOUT_PARAMETERS = """\
 ABOUT_MARKS = """\
 A process that starts without memory knows by these what is its own, in the cluster and in the kernel. It changes and
 removes nothing else. What carries a mark in a node's kernel and is in no attachment is removed."""
+ABOUT_RIGHTS = """\
+Of the manifests that `persistip manifests` prints. Each part runs with these rights and no other; attachments are in no
+role that Kubernetes aggregates. What an agent may write is narrowed further, to its own node's report, by the policy
+`persistip-agent-reports`; and whoever else has a right on attachments cannot use it, by `persistip-decisions`."""
 ABOUT_VERBS = f"""\
 `persistip VERB --help` says the same. Of every verb: a command line that cannot be understood ends with status 2,
 Ctrl-C with {EXIT_INTERRUPTED}, and a reader that closes the pipe early with {EXIT_PIPE}."""
@@ -211,6 +216,35 @@ def docstring_of(module: str, name: str) -> str:
     loaded = griffe.load(module, search_paths=[str(ROOT / "src")])[name].docstring
     assert loaded is not None, f"{module}.{name} needs a docstring"
     return str(loaded.value).rstrip(".")
+
+
+# ---------------------------------------------------------------- rights
+def rights() -> str:
+    """Return the page of roles: who has each, and every rule in it."""
+    objects = build(Parameters())
+    bound = {}
+    for each in objects:
+        if each["kind"] in {"ClusterRoleBinding", "RoleBinding"}:
+            accounts = ", ".join(f"ServiceAccount {code(subject['name'])}" for subject in each["subjects"])
+            bound[each["roleRef"]["kind"], each["roleRef"]["name"]] = f"Held by {accounts}"
+    parts = [ABOUT_RIGHTS]
+    for role in objects:
+        if role["kind"] not in {"ClusterRole", "Role"}:
+            continue
+        meta = role["metadata"]
+        where = f"in namespace {code(meta['namespace'])}" if "namespace" in meta else "in the whole cluster"
+        aggregated = sorted(label.rpartition("-")[2] for label in meta.get("labels", {}) if "/aggregate-to-" in label)
+        into = f"Part of Kubernetes' own {', '.join(map(code, aggregated))}: where those are bound"
+        unbound = into if aggregated else "For whom you bind it to"
+        holder = bound.get((role["kind"], meta["name"]))
+        parts += [f"## {role['kind']} {meta['name']}", f"{holder}, {where}." if holder else f"{unbound}."]
+        rows = []
+        for rule in role["rules"]:
+            names = ", ".join(map(code, rule.get("resourceNames", ()))) or "all"
+            groups = ", ".join(code(group) if group else "core" for group in rule["apiGroups"])
+            rows.append((groups, ", ".join(map(code, rule["resources"])), names, ", ".join(rule["verbs"])))
+        parts.append(table(("group", "resources", "names", "verbs"), rows))
+    return page("Rights", *parts)
 
 
 # ---------------------------------------------------------------- the command line and its settings
@@ -403,6 +437,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "limits.md": limits,
     "marks.md": marks,
     "metrics.md": metrics,
+    "rights.md": rights,
     "settings.md": settings,
 }
 

@@ -24,6 +24,7 @@ from persistip.backends.apiserver import ApiServerCluster, find_access
 from persistip.backends.memory import MemoryAnnouncer, MemoryDatapath, MemoryFabric
 from persistip.backends.static import StaticAllocator
 from persistip.runtime.clock import SystemClock
+from persistip.runtime.election import Election
 
 MERGE = "application/merge-patch+json"
 ROUTES = "/apis/networking.gke.io/v1/namespaces/{}/gkeiproutes"
@@ -79,7 +80,10 @@ class Living:
         load = find_access(str(self.plane.kubeconfig), "", os.environ)
         node = None if name == "controller" else name
         cluster = await stack.enter_async_context(ApiServerCluster(load, SystemClock(), node_name=node))
-        worker: Any = Controller(cluster, StaticAllocator())
+        # As in a cluster: whoever leads keeps others out.
+        lease = cluster.lease("persistip-system", "persistip-controller")
+        election = Election(lease, f"test-{node}", SystemClock())
+        worker: Any = Controller(cluster, StaticAllocator(), election=election)
         if node is not None:
             worker = Agent(node, cluster, MemoryDatapath(self.fabric, node), MemoryAnnouncer(self.fabric, node))
         await stack.enter_async_context(worker)
@@ -93,10 +97,10 @@ class Living:
     def pool(self, namespace: str, cidr: str) -> None:
         """Make a Gateway with the addresses of *cidr*, for routes of every namespace."""
         self.plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-        path = "/api/v1/namespaces/persistip-system/configmaps"
+        path = f"/api/v1/namespaces/{namespace}/configmaps"
         body = {"metadata": {"name": "addresses"}, "data": {"allowedAddresses": "203.0.113.0/24"}}
         self.plane.request("POST", path, body)
-        ref = {"group": "", "kind": "ConfigMap", "name": "addresses", "namespace": "persistip-system"}
+        ref = {"group": "", "kind": "ConfigMap", "name": "addresses", "namespace": namespace}
         classes = f"/apis/gateway.networking.k8s.io/v1/gatewayclasses/{CLASS}"
         self.plane.must("PATCH", classes, {"spec": {"parametersRef": ref}}, content_type=MERGE)
         listener = {"name": "any", "port": 1, "protocol": "none", "allowedRoutes": {"namespaces": {"from": "All"}}}

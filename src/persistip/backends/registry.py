@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import attrs
 
@@ -23,9 +23,6 @@ from persistip.errors import ConfigError
 from persistip.runtime.clock import SystemClock
 from persistip.settings import AgentSettings, ClusterSettings, ControllerSettings
 from persistip.strategies import AddressAllocator, Announcer, Cluster, Datapath, Lease, ReactionMode
-
-if TYPE_CHECKING:
-    from persistip.backends.apiserver import Console
 
 
 class LeasingCluster(Cluster, Protocol):
@@ -97,14 +94,6 @@ _BUILT_IN: Mapping[str, Mapping[str, _BuiltIn]] = {
 def find_cluster(name: str) -> ClusterFactory:
     """The factory of a Cluster, called with a node's name for its agent; raises ConfigError."""
     return cast("ClusterFactory", _find("clusters", name))
-
-
-def open_console(settings: ClusterSettings) -> Console:
-    """What a person's command uses of an API server, not yet entered; raises ConfigError."""
-    module = _import("persistip.backends.apiserver", "apiserver", "kubernetes")
-    access = module.find_access(settings.kubeconfig or "", settings.context or "", os.environ)
-    made: Console = module.Console(access)
-    return made
 
 
 def find_allocator(name: str) -> AllocatorFactory:

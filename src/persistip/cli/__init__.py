@@ -29,6 +29,7 @@ VERBS = {
     "explain": "persistip.cli.explain:app",
     "move": "persistip.cli.move:app",
     "manifests": "persistip.cli.manifests:app",
+    "uninstall": "persistip.cli.uninstall:app",
 }
 
 

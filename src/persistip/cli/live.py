@@ -8,12 +8,13 @@ every way in which that can fail.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from persistip.backends.registry import open_console
+from persistip.backends.registry import find_cluster
 from persistip.errors import BackendError, ConfigError, RefusedError, RejectedError, StaleError
 from persistip.model.gateway import Gateway, GatewayClass
 from persistip.model.keys import Kind
@@ -23,12 +24,21 @@ from persistip.settings import ClusterSettings
 from persistip.strategies import ClusterObject
 
 if TYPE_CHECKING:
-    from persistip.backends.apiserver import Snapshot
+    from persistip.backends.apiserver import Console, Snapshot
 
+API_SERVER = "apiserver"
 READER = "persistip-reader"
 """The ClusterRole with all that a reader needs."""
 
 T = TypeVar("T")
+
+
+def open_console(api: ClusterSettings) -> Console:
+    """The cluster that is meant, not yet entered; raises ConfigError."""
+    find_cluster(API_SERVER)  # says what to install where something is missing
+    from persistip.backends.apiserver import Console, find_access  # noqa: PLC0415 - what works on files needs none of it
+
+    return Console(find_access(api.kubeconfig or "", api.context or "", os.environ))
 
 
 def ask(work: Coroutine[Any, Any, T]) -> T:

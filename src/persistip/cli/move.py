@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 from cyclopts import App, Parameter
 
-from persistip.backends.registry import find_reaction_modes, open_console
+from persistip.backends.registry import find_reaction_modes
 from persistip.cli import given
 from persistip.cli.changes import Change
-from persistip.cli.live import ask, check_installed
+from persistip.cli.live import ask, check_installed, open_console
 from persistip.cli.waiting import Waiting
 from persistip.decide.candidates import Candidates, find_candidates
 from persistip.decide.fields import PREFER, mode_of

@@ -56,8 +56,9 @@ def find_writes(before: Mapping[ObjectKey, ClusterObject], settled: Settled) -> 
 def _differences(key: ObjectKey, old: ClusterObject | None, new: ClusterObject | None) -> Iterator[Write]:
     now, then = _facts(old), _facts(new)
     for what in dict.fromkeys((*now, *then)):
-        if now.get(what) != then.get(what):
-            yield Write(key=key, what=what, now=now.get(what, _NOTHING), then=then.get(what, _NOTHING))
+        before, after = now.get(what, _NOTHING), then.get(what, _NOTHING)
+        if before != after:
+            yield Write(key=key, what=what, now=before, then=after)
 
 
 def _facts(found: ClusterObject | None) -> Facts:

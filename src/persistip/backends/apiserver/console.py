@@ -24,6 +24,7 @@ from persistip.backends.apiserver.snapshot import Snapshot, read_snapshot
 from persistip.model.keys import ObjectKey
 from persistip.model.views import Policy
 from persistip.strategies import Batch
+from persistip.wire.kinds import RESOURCES
 
 _AGENT = "persistip"
 
@@ -95,6 +96,16 @@ class Console:
         with suppress(NotFoundError):
             await self.client.request("DELETE", path_of(found), body=body)
 
+    async def release(self, found: Mapping[str, Any], finalizer: str) -> None:
+        """Take one finalizer off this very object; others' stay."""
+        with suppress(NotFoundError):
+            now = msgspec.json.decode(await self.client.request("GET", path_of(found)))
+            meta = now["metadata"]
+            left = [name for name in meta.get("finalizers") or () if name != finalizer]
+            precondition = {"uid": found["metadata"]["uid"], "resourceVersion": meta["resourceVersion"]}
+            body = {"metadata": {**precondition, "finalizers": left or None}}
+            await self.client.request("PATCH", path_of(found), body=body, content_type=MERGE_PATCH)
+
     async def drop_status(self, found: Mapping[str, Any], manager: str) -> None:
         """Take away what *manager* has applied of an object's status; what others wrote stays."""
         body = {
@@ -119,7 +130,9 @@ def path_of(manifest: Mapping[str, Any]) -> str:
 
 
 def plural_of(kind: str) -> str:
-    """The plural of a kind in a path, as Kubernetes itself makes it of a name in English."""
+    """The plural of a kind in a path: a rule of English for those that are not in our own table."""
+    if (known := RESOURCES.get(kind)) is not None:
+        return known.plural
     name = kind.lower()
     if name.endswith("s"):
         return f"{name}es"
