@@ -52,6 +52,8 @@ class Living:
             for number, name in enumerate(self.nodes):
                 ip = ip_address(f"192.0.2.{10 + number}")
                 self.plane.add_node(name, ip=str(ip), pod_cidr=f"10.1.{number}.0/24")
+                labels = {"metadata": {"labels": {"kubernetes.io/hostname": name}}}
+                self.plane.must("PATCH", f"/api/v1/nodes/{name}", labels, content_type=MERGE)
                 self.fabric.add_node(name, ip)
                 self.start(name)
             self.start("controller")
