@@ -88,7 +88,7 @@ class Agent:
         self._watchdog = Watchdog()
         self._unlooked: str | None = "nothing has looked at the kernel yet"
         self._granted_at: dict[tuple[str, int], float | None] = {}
-        self._reporter = Reporter(cluster, node_name, self._note_report, self._telemetry)
+        self._reporter = Reporter(cluster, node_name, self._note_report, self._urge, self._telemetry)
         self._cycle = NodeCycle(
             node_name=node_name,
             attachments=self._concerning,

@@ -197,6 +197,25 @@ async def test_server_that_goes_ends_changes_as_unavailable(store: MemoryStore, 
             assert (await anext(cluster.changes())).resynced
 
 
+async def test_fault_of_ours_while_following_one_kind_is_raised_and_no_silence(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads the changes learns that one kind is no longer followed, whatever ended that."""
+    batches = MemoryCluster(store).changes()
+    while not (await anext(batches)).synced:
+        pass
+    waiting = asyncio.ensure_future(anext(batches))
+    await asyncio.sleep(0.01)
+
+    def break_down(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("persistip.backends.memory.cluster.to_model", break_down)
+    await seed(store, namespace("n"))
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(waiting, 5)
+
+
 async def test_client_that_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
     """Its watch expires when it has fallen behind; another client's calls and watches go on meanwhile."""
     store = MemoryStore(ManualClock(), history_limit=50)

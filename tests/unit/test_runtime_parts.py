@@ -432,11 +432,15 @@ def report(epoch: int, at: float = 0.0, name: str = "r-x") -> ReportNode:
     return ReportNode(name=name, uid="u", report=NodeReport(node_name="a", epoch=epoch, at=at))
 
 
+def nothing() -> None:
+    """Take no notice."""
+
+
 async def test_latest_report_replaces_the_unsent_and_the_same_is_not_sent_twice() -> None:
     """While one report is under way, only the last of those wanted since is sent after it."""
     cluster = Slow()
     written: list[ReportNode] = []
-    reporter = Reporter(cluster, "a", written.append)  # type: ignore[arg-type]
+    reporter = Reporter(cluster, "a", written.append, nothing)  # type: ignore[arg-type]
     task = asyncio.create_task(reporter.run())
     reporter.want([report(1)])
     await asyncio.sleep(0.1)
@@ -457,7 +461,7 @@ async def test_report_that_failed_is_sent_again_and_a_stale_one_is_not() -> None
     cluster = Slow()
     cluster.may_answer.set()
     cluster.outcomes = [FAILED, outcome_of(StaleError("another"))]
-    reporter = Reporter(cluster, "a", lambda _: None)  # type: ignore[arg-type]
+    reporter = Reporter(cluster, "a", lambda _: None, nothing)  # type: ignore[arg-type]
     task = asyncio.create_task(reporter.run())
     reporter.want([report(1), report(1, name="r-y")])
     await asyncio.sleep(1)
@@ -466,12 +470,31 @@ async def test_report_that_failed_is_sent_again_and_a_stale_one_is_not() -> None
     assert cluster.calls == [[report(1), report(1, name="r-y")], [report(1)]]
 
 
+@pytest.mark.parametrize(("outcome", "looks"), [(DONE, 1), (FAILED, 0)])
+async def test_report_taken_back_while_under_way_asks_for_a_look_or_is_dropped(outcome: Outcome, looks: int) -> None:
+    """What a later look no longer says is not sent again, and where it was written all the same the node looks again."""
+    cluster = Slow()
+    cluster.outcomes = [outcome]
+    looked: list[None] = []
+    reporter = Reporter(cluster, "a", lambda _: None, lambda: looked.append(None))  # type: ignore[arg-type]
+    task = asyncio.create_task(reporter.run())
+    reporter.want([report(1)])
+    await asyncio.sleep(0.1)
+    reporter.want([])
+    cluster.may_answer.set()
+    await asyncio.sleep(60)
+    reporter.finish()
+    await task
+    assert cluster.calls == [[report(1)]]
+    assert len(looked) == looks
+
+
 async def test_report_waiting_for_its_retry_is_sent_when_the_api_is_heard() -> None:
     """A recovered connection cuts the pause short."""
     cluster = Slow()
     cluster.may_answer.set()
     cluster.outcomes = [outcome_of(RefusedError("no"))]
-    reporter = Reporter(cluster, "a", lambda _: None)  # type: ignore[arg-type]
+    reporter = Reporter(cluster, "a", lambda _: None, nothing)  # type: ignore[arg-type]
     task = asyncio.create_task(reporter.run())
     reporter.want([report(1)])
     await asyncio.sleep(1)

@@ -23,6 +23,7 @@ from persistip.model.actions import (
     PutEntry,
     RecordPin,
     RemoveEntry,
+    ReportNode,
 )
 from persistip.model.entry import Announcement, Entry, LinkRef, NodeScope, NodeState, Pin, PodLink, RouteEntry
 from persistip.model.keys import Kind, ObjectKey, attachment_name
@@ -399,6 +400,28 @@ async def test_api_that_hangs_on_a_report_does_not_stop_repairs(world: World) ->
     await settle(0.5)
     assert not world.kernels["a"].routes
     world.agent_clusters["a"].answers.set()
+
+
+async def test_report_that_was_under_way_when_it_ceased_to_be_true_is_corrected_at_once(world: World) -> None:
+    """A failure that is over before a slow API has written it does not stand there until the next look by time."""
+    await world.start()
+    await settle()
+    cluster, kernel = world.agent_clusters["a"], world.kernels["a"]
+    cluster.answers.clear()
+    kernel.refuses = lambda action: isinstance(action, PutEntry)
+    kernel.entries -= kernel.routes
+    kernel.disturb()
+    await settle(0.1)
+    kernel.refuses = lambda _: False
+    await settle()
+    assert kernel.routes
+    cluster.answers.set()
+    await settle(1)
+    written = [action for action in cluster.written if isinstance(action, ReportNode)]
+    assert "Failed" in {str(action.report.state) for action in written}
+    (said,) = (await world.attachment())["status"]["nodes"]
+    assert said["state"] == "Programmed"
+    assert await world.ready() == "True/Ready"
 
 
 async def test_agent_started_without_the_api_removes_nothing(world: World) -> None:

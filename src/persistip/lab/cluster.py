@@ -140,12 +140,10 @@ class Lab:
             await self.store.patch("Node", "", name, {"status": _node_status(facts)}, subresource="status")
         self._tasks = [asyncio.create_task(self._follow(kind)) for kind in _WATCHED]
         self._tasks.append(asyncio.create_task(self._kubelet.run()))
-        starts = [self.site.start_controller(self.store)]
-        if self.options.with_agents:
-            starts += [self.site.start_agent(node) for node in self.nodes]
         # The socket is there once the controller is started; the agents come together after it.
-        await starts[0]
-        await asyncio.gather(*starts[1:])
+        await self.site.start_controller(self.store)
+        if self.options.with_agents:
+            await asyncio.gather(*(self.site.start_agent(node) for node in self.nodes))
         return self
 
     async def __aexit__(self, *_: object) -> None:

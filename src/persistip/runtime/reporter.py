@@ -3,7 +3,9 @@ How does a node's word reach the API, without the API being able to hold up the 
 
 In: after each pass, all reports that differ from what the attachments show.  Out: one write each, the latest only.
 Apart from the pass, since an API server that hangs must delay neither a repair nor a withdrawal. What is wanted
-replaces what was not yet sent: a report is true at the look it was decided on, and an older one is worth nothing.
+replaces what was not yet sent: a report is true at the look it was decided on, and an older one is worth nothing. One
+that a later look took back while it was under way may be written all the same; then the node must look again, since
+nothing else would tell that what now stands is not true.
 """
 
 from __future__ import annotations
@@ -22,21 +24,25 @@ from persistip.strategies import Cluster
 
 
 class Reporter:
-    """Sends reports for one node; *note* hears of each that was written."""
+    """Sends reports for one node; *note* hears of each that was written, *look_again* that one was not true by then."""
 
     def __init__(
         self,
         cluster: Cluster,
         node_name: str,
         note: Callable[[ReportNode], None],
+        look_again: Callable[[], None],
         telemetry: Telemetry | None = None,
     ) -> None:
         self._telemetry = telemetry or Silence()
         self._cluster = cluster
         self._node_name = node_name
         self._note = note
+        self._look_again = look_again
         self._wanted: dict[str, ReportNode] = {}
         self._sending: dict[str, ReportNode] = {}
+        self._taken_back: set[str] = set()
+        """Which of those under way the latest look does not say."""
         self._wake = asyncio.Event()
         self._attempt = 0
         self._is_stopping = False
@@ -46,6 +52,7 @@ class Reporter:
         wanted = {report.name: report for report in reports if not _is_same(report, self._sending.get(report.name))}
         is_news = any(not _is_same(report, self._wanted.get(name)) for name, report in wanted.items())
         self._wanted = wanted
+        self._taken_back = self._sending.keys() - {report.name for report in reports}
         if is_news:
             self._wake.set()
 
@@ -79,7 +86,7 @@ class Reporter:
             outcomes: Sequence[Outcome] = await self._cluster.apply(reports)
         except BackendError as error:
             outcomes = [outcome_of(error)] * len(reports)
-        self._sending = {}
+        taken_back, self._sending, self._taken_back = self._taken_back, {}, set()
         failed: list[Outcome] = []
         for report, outcome in zip(reports, outcomes, strict=True):
             log_outcome(report, outcome, node=self._node_name)
@@ -87,7 +94,9 @@ class Reporter:
             self._telemetry.count(API_ACTIONS, type(report).__name__, label)
             if outcome.is_done:
                 self._note(report)
-            elif not outcome.stale:
+                if report.name in taken_back:
+                    self._look_again()
+            elif not outcome.stale and report.name not in taken_back:
                 failed.append(outcome)
                 self._wanted.setdefault(report.name, report)
             # Stale: the attachment is gone or another by now, and the watch brings a pass that knows.

@@ -81,7 +81,7 @@ class MemoryCluster:
         for kind in self._kinds:
             news, starts[kind] = await self._list(kind)
             yield _batch([news], synced=len(starts) == len(self._kinds))
-        arrivals: asyncio.Queue[_News | BackendError] = asyncio.Queue()
+        arrivals: asyncio.Queue[_News | Exception] = asyncio.Queue()
         followers = [asyncio.create_task(self._follow(kind, starts[kind], arrivals)) for kind in self._kinds]
         try:
             while True:
@@ -89,7 +89,7 @@ class MemoryCluster:
                 while not arrivals.empty():
                     arrived.append(arrivals.get_nowait())
                 for each in arrived:
-                    if isinstance(each, BackendError):
+                    if isinstance(each, Exception):
                         raise each
                 yield _batch([each for each in arrived if isinstance(each, _News)], synced=True)
         finally:
@@ -105,7 +105,7 @@ class MemoryCluster:
             _read(kind, item, objects, unreadable)
         return _News(kind=kind, objects=objects, unreadable=unreadable, resynced=True), listing.resource_version
 
-    async def _follow(self, kind: Kind, start: str, arrivals: asyncio.Queue[_News | BackendError]) -> None:
+    async def _follow(self, kind: Kind, start: str, arrivals: asyncio.Queue[_News | Exception]) -> None:
         """Watch from *start* on; list again, complete, whenever the watch has a gap."""
         try:
             while True:
@@ -116,7 +116,7 @@ class MemoryCluster:
                     pass
                 news, start = await self._list(kind)
                 arrivals.put_nowait(news)
-        except BackendError as error:
+        except Exception as error:  # noqa: BLE001 - raised by whoever reads the changes, or he would go on half blind
             arrivals.put_nowait(error)
 
     # ------------------------------------------------------------ act
