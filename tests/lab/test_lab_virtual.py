@@ -19,6 +19,7 @@ from persistip.lab.options import LabOptions
 from persistip.lab.promises import make_promises
 from persistip.lab.results import EventResult, LabResult, RouteResult, to_json
 from persistip.lab.scene import Scene
+from persistip.lab.site import ProbeFailedError
 from persistip.lab.story import run
 from persistip.lab.virtual import VirtualSite
 from persistip.lab.virtualtime import VirtualTimeLoop
@@ -263,6 +264,14 @@ def test_own_manifests_with_a_lone_pod_get_the_events_that_apply() -> None:
     assert by_name["pod-added"].ingress.lost == 0
 
 
+@pytest.mark.parametrize("variable", ["{name: PORT, value: http}", "{name: PORT, value: '70000'}", "{name: PORT}"])
+def test_port_meant_for_another_program_is_no_port(variable: str) -> None:
+    """A PORT that the echo program cannot listen on is left to the image it was written for, and the Pod is reached."""
+    text = LONE.replace("image: nginx", f"image: nginx, env: [{variable}]")
+    assert variable in text
+    assert story(text, events=("agent-killed",)).failures == ()
+
+
 def test_chosen_events_are_the_only_ones() -> None:
     """Events can be chosen by name."""
     assert {event.name for event in story(events=("address-conflict",)).events} == {"address-conflict"}
@@ -292,6 +301,10 @@ def test_address_that_nobody_reaches_is_found() -> None:
         healed = Scene(lab, Watcher(), None)
         await healed.verify("the cut")
         assert healed.failures == []
+        for probe in site.probes().values():
+            # Whatever is under test next is probed alone.
+            with pytest.raises(ProbeFailedError, match="no probe runs"):
+                await probe.stop()
 
     in_lab(use, LONE)
 

@@ -470,9 +470,40 @@ async def test_report_that_failed_is_sent_again_and_a_stale_one_is_not() -> None
     assert cluster.calls == [[report(1), report(1, name="r-y")], [report(1)]]
 
 
+async def test_report_under_way_is_not_sent_again_by_a_look_that_says_the_same() -> None:
+    """While the API is slow, looks at another instant that find the same ask for nothing more."""
+    cluster = Slow()
+    reporter = Reporter(cluster, "a", lambda _: None, nothing)  # type: ignore[arg-type]
+    task = asyncio.create_task(reporter.run())
+    reporter.want([report(1)])
+    await asyncio.sleep(0.1)
+    reporter.want([report(1, at=5.0)])
+    cluster.may_answer.set()
+    await asyncio.sleep(0.1)
+    reporter.finish()
+    await task
+    assert cluster.calls == [[report(1)]]
+
+
+async def test_report_that_failed_does_not_take_the_place_of_a_later_one() -> None:
+    """What is tried again is what is wanted by then."""
+    cluster = Slow()
+    cluster.outcomes = [FAILED]
+    reporter = Reporter(cluster, "a", lambda _: None, nothing)  # type: ignore[arg-type]
+    task = asyncio.create_task(reporter.run())
+    reporter.want([report(1)])
+    await asyncio.sleep(0.1)
+    reporter.want([report(2)])
+    cluster.may_answer.set()
+    await asyncio.sleep(60)
+    reporter.finish()
+    await task
+    assert cluster.calls == [[report(1)], [report(2)]]
+
+
 @pytest.mark.parametrize(("outcome", "looks"), [(DONE, 1), (FAILED, 0)])
 async def test_report_taken_back_while_under_way_asks_for_a_look_or_is_dropped(outcome: Outcome, looks: int) -> None:
-    """What a later look no longer says is not sent again, and where it was written all the same the node looks again."""
+    """What a later look no longer says is not sent again; where it was written all the same, the node looks again."""
     cluster = Slow()
     cluster.outcomes = [outcome]
     looked: list[None] = []

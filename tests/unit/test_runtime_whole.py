@@ -25,11 +25,14 @@ from persistip.model.actions import (
     RemoveEntry,
     ReportNode,
 )
+from persistip.model.attachment import AddressAttachment
 from persistip.model.entry import Announcement, Entry, LinkRef, NodeScope, NodeState, Pin, PodLink, RouteEntry
 from persistip.model.keys import Kind, ObjectKey, attachment_name
 from persistip.model.views import RouteView
+from persistip.runtime.cycle import NodeCycle
 from persistip.settings import ControllerSettings
 from persistip.strategies import AllocatorFeatures, Batch
+from persistip.wire.decode import to_model
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 
@@ -463,6 +466,153 @@ async def test_attachment_that_cannot_be_read_keeps_its_entries_across_a_restart
     await settle()
     assert not world.kernels["a"].entries
     assert not world.kernels["a"].pins
+
+
+async def test_pin_of_an_attachment_that_cannot_be_read_outlives_a_reboot(world: World) -> None:
+    """A node that comes up with an empty kernel does not forget whose link an object names that it cannot decode."""
+    await world.start()
+    await settle()
+    await world.agents["a"].stop()
+    pins = set(world.kernels["a"].pins)
+    world.kernels["a"].entries.clear()
+
+    async def changes() -> AsyncIterator[Batch]:
+        key = ObjectKey(Kind.ATTACHMENT, "", attachment_name("shop", "web"))
+        yield Batch(unreadable={key: "spec.mode: not a string"}, resynced=frozenset({Kind.ATTACHMENT}), synced=True)
+        await asyncio.Event().wait()
+
+    fresh = world.new_agent("a")
+    world.agent_clusters["a"].inner.changes = changes  # type: ignore[method-assign]
+    await world.stack.enter_async_context(fresh)
+    await settle(60)
+    assert world.kernels["a"].diary[-1] == "observe"
+    assert world.kernels["a"].pins == pins
+    assert pins
+
+
+async def test_attachment_that_can_no_longer_be_read_keeps_what_was_known_of_it(world: World) -> None:
+    """An object that was decoded once goes on holding when a newer version of it cannot be."""
+    await world.start()
+    await settle()
+    await world.agents["a"].stop()
+    found = to_model(await world.attachment())
+    assert isinstance(found, AddressAttachment)
+    may_break = asyncio.Event()
+
+    async def changes() -> AsyncIterator[Batch]:
+        yield Batch(objects={found.key: found}, resynced=frozenset({Kind.ATTACHMENT}), synced=True)
+        await may_break.wait()
+        yield Batch(unreadable={found.key: "no object"}, resynced=frozenset({Kind.ATTACHMENT}), synced=True)
+        await asyncio.Event().wait()
+
+    fresh = world.new_agent("a")
+    world.agent_clusters["a"].inner.changes = changes  # type: ignore[method-assign]
+    await world.stack.enter_async_context(fresh)
+    await settle()
+    may_break.set()
+    await settle()
+    world.kernels["a"].entries.clear()
+    world.kernels["a"].disturb()
+    await settle()
+    assert world.kernels["a"].routes
+    assert world.voices["a"].wanted
+
+
+class Turn(Kernel):
+    """A kernel during whose first look the world goes on."""
+
+    meanwhile: Callable[[], None] | None = None
+
+    async def observe(self, scope: NodeScope) -> NodeState:
+        state = await super().observe(scope)
+        if self.meanwhile is not None:
+            self.meanwhile()
+            self.meanwhile = None
+        return state
+
+
+class Stutter(Voice):
+    """An announcer that begins with what it is told, and then says that it could not, as often as *failures*."""
+
+    failures = 0
+
+    def __init__(self, diary: list[str]) -> None:
+        super().__init__(diary)
+        self.told: list[frozenset[Announcement]] = []
+
+    async def announce(self, wanted: frozenset[Announcement]) -> Sequence[Outcome]:
+        self.told.append(wanted)
+        outcomes = await super().announce(wanted)
+        if self.failures:
+            self.failures -= 1
+            raise UnavailableError("half-way")
+        return outcomes
+
+
+async def held_by_a(world: World) -> AddressAttachment:
+    """An attachment of which node "a" is the holder."""
+    await world.start()
+    await settle()
+    for agent in world.agents.values():
+        await agent.stop()
+    found = to_model(await world.attachment())
+    assert isinstance(found, AddressAttachment)
+    return found
+
+
+def node_cycle(kernel: Kernel, voice: Voice, known: list[AddressAttachment]) -> NodeCycle:
+    return NodeCycle(
+        node_name="a",
+        attachments=lambda: tuple(known),
+        is_complete=lambda: True,
+        datapath=kernel,
+        announcer=voice,
+        clock=LoopClock(),
+        report=lambda _: None,
+        rounds=5,
+    )
+
+
+async def test_holder_deposed_while_the_kernel_is_looked_at_is_silent_before_it_removes(world: World) -> None:
+    """News that come during a look count in that very pass, and nothing is removed under an announcement."""
+    known = [await held_by_a(world)]
+    kernel = Turn([])
+    kernel.links = world.kernels["a"].links
+    voice = Voice(kernel.diary)
+    cycle = node_cycle(kernel, voice, known)
+    await cycle.run()
+    assert voice.wanted
+    kernel.diary.clear()
+    kernel.meanwhile = known.clear
+    await cycle.run()
+    assert not kernel.entries
+    assert kernel.diary.index("silence") < kernel.diary.index("RemoveEntry")
+
+
+async def test_holder_named_while_the_kernel_is_looked_at_is_programmed_in_the_same_pass(world: World) -> None:
+    """A Pod that was not yet asked for when the look began is looked for again at once."""
+    attachment, known = await held_by_a(world), []
+    kernel = Turn([])
+    kernel.links = world.kernels["a"].links
+    kernel.meanwhile = lambda: known.append(attachment)
+    await node_cycle(kernel, Voice(kernel.diary), known).run()
+    assert kernel.routes
+
+
+async def test_announcement_that_failed_half_way_is_told_again_and_never_broken_off(world: World) -> None:
+    """What may have begun and is wanted still is told anew with the next pass, without a pause in between."""
+    known = [await held_by_a(world)]
+    voice = Stutter(world.kernels["a"].diary)
+    voice.failures = 1
+    cycle = node_cycle(world.kernels["a"], voice, known)
+    await cycle.run()
+    (announced,) = voice.told
+    assert announced
+    await cycle.run()
+    assert set(voice.told[1:]) == {announced}
+    told = len(voice.told)
+    await cycle.run()
+    assert len(voice.told) == told
 
 
 async def test_stopped_agent_leaves_kernel_and_falls_silent(world: World) -> None:

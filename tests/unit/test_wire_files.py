@@ -180,6 +180,18 @@ def test_doubts_name_unusable_addresses_and_missing_gateways() -> None:
     ]
 
 
+def test_doubts_name_a_route_without_parent_and_without_selector() -> None:
+    """What the API need not refuse and nobody could serve is told where it should stand, with the fix."""
+    text = "apiVersion: networking.gke.io/v1\nkind: GKEIPRoute\nmetadata: {name: r}\nspec:\n  podSelector: {}\n"
+    text += "  addresses: [{type: IPAddress, value: 203.0.113.9}]\n"
+    read, route = read_text(text, file="m.yaml"), "(document 1): GKEIPRoute default/r"
+    assert read.faults == ()
+    assert [str(doubt) for doubt in find_doubts(read)] == [
+        f"m.yaml:4 {route}: spec.parentRefs: is missing; name the Gateway whose addresses the route claims",
+        f"m.yaml:5 {route}: spec.podSelector: is empty; name labels of the Pods that may hold the addresses",
+    ]
+
+
 def test_files_and_directories_are_read(tmp_path: Path) -> None:
     """A directory gives its manifests; a missing file and one that is no text are faults beside them."""
     (tmp_path / "b.yaml").write_text(ROUTE)

@@ -18,6 +18,7 @@ from typing import Any, Self
 import attrs
 
 from persistip.backends.memory import AlreadyExistsError, MemoryStore, NotFoundError
+from persistip.lab.echo import DEFAULT_PORT, port_of
 from persistip.lab.kubelet import WORKLOADS, Journal, Kubelet, changes, delete_pod, host_of
 from persistip.lab.lifecycle import NodeLifecycle
 from persistip.lab.options import LabOptions
@@ -37,7 +38,6 @@ Manifest = Mapping[str, Any]
 _WATCHED = ("Pod", "Node", "Namespace", "Gateway", "GKEIPRoute", "AddressAttachment", *WORKLOADS)
 _QUIET_SECONDS = 0.15
 """How long nothing must be written before the cluster is at rest: well above a controller's or agent's reaction."""
-_DEFAULT_PORT = 7
 _TRANSIENT = frozenset({"Programming", "AwaitingRelease", "AwaitingPodIP", "Pending"})
 
 
@@ -321,8 +321,8 @@ class Lab:
         for container in pod["spec"].get("containers", ()):
             for variable in container.get("env") or ():
                 if variable["name"] == "PORT":
-                    return int(variable["value"])
-        return _DEFAULT_PORT
+                    return port_of(variable.get("value"))
+        return DEFAULT_PORT
 
     async def reach(self, address: str) -> str | None:
         """Who answers at *address* to the client outside, by UDP and by TCP alike: ``name@uid`` of the Pod."""
@@ -333,12 +333,12 @@ class Lab:
         for standing in await self.standings():
             if address in map(host_of_prefix, standing.prefixes):
                 return await self.port_for(standing)
-        return _DEFAULT_PORT
+        return DEFAULT_PORT
 
     async def port_for(self, standing: Standing) -> int:
         """The port on which the Pods of a route answer."""
         pods = await self.candidates(standing)
-        return self.port_of(pods[0]) if pods else _DEFAULT_PORT
+        return self.port_of(pods[0]) if pods else DEFAULT_PORT
 
     # --- waiting ----------------------------------------------------------------------------------------------
 

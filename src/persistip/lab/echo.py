@@ -6,7 +6,7 @@ standard output, whenever that changes (it stands for the readiness probe).
 
     POD_NAME               said in every answer, so that the client knows who answered
     PERSISTENT_ADDRESSES   put on the Pod's own lo at start: "the application holds the address itself"
-    PORT                   TCP and UDP, IPv4 and IPv6
+    PORT                   TCP and UDP, IPv4 and IPv6 (default 7; so is what is no port, but another program's word)
     READY_AFTER_SECONDS    a slow start (default 0)
     SHUTDOWN_SECONDS       how long it goes on serving after SIGTERM, as a well-behaved server does (default 1)
 
@@ -39,6 +39,7 @@ STREAM_MAGIC = b"pip>"
 STREAM_LEASE_NS = 2_000_000_000
 
 _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
+DEFAULT_PORT = 7
 _MAX_CONNECTIONS = 64
 _MAX_LINE = 4096
 
@@ -238,12 +239,17 @@ def _netlink(netlink: socket.socket, kind: int, flags: int, body: bytes) -> None
         raise OSError(-error, os.strerror(-error))
 
 
+def port_of(text: str | None) -> int:
+    """The port that the variable PORT names; DEFAULT_PORT where it names none."""
+    return int(text) if text and text.isdecimal() and 0 < int(text) < 65_536 else DEFAULT_PORT
+
+
 def main() -> None:
     environment = os.environ
     hold(environment.get("PERSISTENT_ADDRESSES", "").replace(",", " ").split())
     Echo(
         environment.get("POD_NAME", "echo"),
-        int(environment.get("PORT", "7")),
+        port_of(environment.get("PORT")),
         ready_after_seconds=float(environment.get("READY_AFTER_SECONDS", "0")),
         shutdown_seconds=float(environment.get("SHUTDOWN_SECONDS", "1")),
     ).run()

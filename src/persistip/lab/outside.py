@@ -68,6 +68,10 @@ class Outside:
         """End the probe and return `probe.Probe.result`."""
         return self._ask(10, {"do": "stop"})
 
+    def drop(self) -> None:
+        """End the probe, if one runs, without a result: from now on nothing is sent."""
+        self._ask(5, {"do": "drop"})
+
     def reach(self, address: str, port: int, *, timeout_seconds: float = 1.0) -> dict[str, str | None]:
         """Who answers at *address* now, by UDP and by TCP; no measurement."""
         answer = self._ask(

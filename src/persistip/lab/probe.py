@@ -8,6 +8,7 @@ A process of its own, so that neither the lab's work nor its terminal delays a p
     status                                              who was heard last in each direction, and when
     mark   name                                         an instant to measure from
     stop                                                the result, see `Probe.result`
+    drop                                                end it without a result; nothing is sent any more
     reach  address, port, timeout_seconds               who answers, by UDP and by TCP; no measurement
     quit
 
@@ -448,12 +449,13 @@ class Server:
     def _do(self, command: dict[str, Any]) -> None:
         match command["do"]:
             case "start":
-                if self._probe is not None:
-                    self._probe.close()
-                self._stopped_ns = None
+                self._drop()
                 interval_ns = int(command.get("interval_us", 1000)) * 1000
                 self._probe = Probe(command["address"], command["port"], interval_ns)
                 self._settle_until_ns = time.monotonic_ns() + int(command.get("settle_seconds", 1.0) * 1e9)
+            case "drop":
+                self._drop()
+                self._reply({"ok": True})
             case "reach":
                 found = reach(command["address"], command["port"], command.get("timeout_seconds", 1.0))
                 self._reply({"ok": True, **found})
@@ -470,6 +472,11 @@ class Server:
                     self._stopped_ns = time.monotonic_ns()
             case other:
                 raise ValueError(f"no such command: {other}")
+
+    def _drop(self) -> None:
+        if self._probe is not None:
+            self._probe.close()
+        self._probe = self._stopped_ns = self._settle_until_ns = None
 
     def _reply(self, answer: dict[str, Any]) -> None:
         os.write(self._replies, json.dumps(answer).encode() + b"\n")

@@ -311,6 +311,10 @@ class _Probe:
         """End the probe and return its result."""
         return await self._ask(self._outside.stop)
 
+    async def drop(self) -> None:
+        """End the probe, if one runs, without a result."""
+        await self._ask(self._outside.drop)
+
     async def reach(self, address: str, port: int) -> dict[str, str | None]:
         """Who answers at *address* now, by UDP and by TCP."""
         return await self._ask(partial(self._outside.reach, address, port))

@@ -273,6 +273,7 @@ class Scene:
             results = await measurement.end(event, after)
         except (UnreachableError, ProbeFailedError) as error:
             self.fail(f"{event.name}: {error}")
+            await self._rest_probes()
             return
         for result in results:
             self.events.append(result)
@@ -293,6 +294,7 @@ class Scene:
         for standing in standings:
             if standing.is_ready:
                 await self._verify_reachable(when, standing)
+        await self._rest_probes()
         for node in self.lab.nodes:
             if node in self.lab.cut_off:
                 # It has not heard yet of what it should let go.
@@ -326,7 +328,14 @@ class Scene:
                     self.fail(f"after {when}: {address} of {standing.path} {words}")
                 elif place is not None and who.partition("@")[2] != standing.holder_uid:
                     self.fail(f"after {when}: {address} of {standing.path} is answered by {who}, not {place.pod}")
-        await asyncio.sleep(0)
+
+    async def _rest_probes(self) -> None:
+        """An address is probed while it is under test, and no other beside it."""
+        for probe in self.lab.site.probes().values():
+            try:
+                await probe.drop()
+            except ProbeFailedError as error:
+                self.fail(str(error))
 
 
 def judge(event: Event, result: EventResult, expected: Expected, *, before: str, after: str) -> tuple[str, ...]:

@@ -72,6 +72,10 @@ class AddressProbe(Protocol):
         """End the probe and return its result."""
         ...
 
+    async def drop(self) -> None:
+        """End the probe, if one runs, without a result: from now on nothing is sent."""
+        ...
+
     async def reach(self, address: str, port: int) -> dict[str, str | None]:
         """Who answers at *address* now, by UDP and by TCP."""
         ...

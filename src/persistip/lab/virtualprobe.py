@@ -115,6 +115,10 @@ class VirtualProbe:
         fresh = self._ask(seen.address, _client(seen.address))
         return seen.result(self._now_ns(), self._name(fresh) if fresh else None)
 
+    async def drop(self) -> None:
+        """End the probe, if one runs, without a result."""
+        self._end()
+
     async def reach(self, address: str, port: int) -> dict[str, str | None]:  # noqa: ARG002
         """Who answers at *address* now, by UDP and by TCP."""
         pod = self._ask(address, _client(address))

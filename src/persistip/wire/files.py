@@ -168,7 +168,8 @@ def join_manifests(parts: Iterable[Manifests]) -> Manifests:
 
 def find_doubts(manifests: Manifests) -> tuple[Fault, ...]:
     """
-    What the API would take and the controller would refuse: unusable addresses, parents that no file defines.
+    What the API would take and the controller would refuse: unusable addresses, parents that no file defines or none at
+    all, a selector of nothing.
 
     For a reader that has the whole cluster in its files; the objects concerned stay, their conditions say the same.
     """
@@ -184,6 +185,15 @@ def _doubts(manifest: Manifest, gateways: set[tuple[str, str]]) -> Iterator[Faul
         prefix = parse_prefix(address)
         if isinstance(prefix, Malformed):
             yield manifest.fault(("spec", "addresses", index, "value"), prefix.message)
+    if isinstance(model, GKEIPRoute):
+        if not model.parent_refs:
+            yield manifest.fault(
+                ("spec", "parentRefs"), "is missing; name the Gateway whose addresses the route claims"
+            )
+        if model.pod_selector.is_empty:
+            yield manifest.fault(
+                ("spec", "podSelector"), "is empty; name labels of the Pods that may hold the addresses"
+            )
     for index, ref in enumerate(model.parent_refs if isinstance(model, GKEIPRoute) else ()):
         parent = (ref.namespace or manifest.namespace, ref.name)
         if ref.group == GATEWAY_GROUP and ref.kind == "Gateway" and parent not in gateways:
