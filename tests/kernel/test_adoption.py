@@ -126,7 +126,9 @@ def test_foreign_route_that_would_win_blocks_and_stays(node, address, fields) ->
     assert outcomes[RouteEntry].state is OutcomeState.BLOCKED
     assert address in outcomes[RouteEntry].message
     assert node.foreign() == before
-    assert not any(isinstance(entry, RouteEntry) for entry in node.observe(datapath).entries)
+    state = node.observe(datapath)
+    assert not any(isinstance(entry, RouteEntry) for entry in state.entries)
+    assert ip_network(address) in {obstacle.prefix for obstacle in state.obstacles}, "though nothing of ours was put"
 
 
 def test_foreign_route_that_comes_to_win_is_an_obstacle(node) -> None:

@@ -114,6 +114,19 @@ def test_guard_moves_to_the_next_pod_with_its_entries(cluster, node) -> None:
     assert node.own() == (0, 0, 0, False)
 
 
+def test_guard_of_a_former_port_goes_and_the_pods_own_stays(cluster, node) -> None:
+    """A Pod that is behind another port of its bridge by now goes on sending when the guard of the old port goes."""
+    pod, other = pods_of(node, V4, "add_bridged_pod", "add_bridged_pod")
+    now = next(entry for entry in node.entries(pod, V4) if isinstance(entry, GuardEntry))
+    former = GuardEntry(prefix=now.prefix, link=node.space.ref(other.port), hardware_address=now.hardware_address)
+    datapath = node.datapath()
+    node.put(datapath, [former, now])
+    node.remove(datapath, [former])
+    state = node.observe(datapath)
+    assert now in state.entries
+    assert former not in state.entries | state.stale
+
+
 def test_guard_left_without_owner_is_stale_and_removable(node) -> None:
     """A prefix that nobody may use as a source, left by a change that was broken off, is seen and can be cleared."""
     pod = node.add_pod("p1", *IPS)

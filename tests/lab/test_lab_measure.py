@@ -67,6 +67,14 @@ def test_address_under_test_is_a_host() -> None:
     assert host_of("2001:db8::7") == "2001:db8::7"
 
 
+@pytest.mark.parametrize(
+    ("text", "port"), [("80", 80), ("65535", 65535), (None, 7), ("", 7), ("http", 7), ("0", 7), ("65536", 7), ("-1", 7)]
+)
+def test_variable_that_is_no_port_is_another_programs(text: str | None, port: int) -> None:
+    """The echo program listens where it can, whatever the image was told that it stands for."""
+    assert echo.port_of(text) == port
+
+
 def streamed(*datagrams: tuple[str, int, int]) -> Probe:
     """A probe that has received a stream's datagrams, each as (Pod, tick, the tick it served before)."""
     probe = Probe("127.0.0.1", 9, 1_000_000)
@@ -160,6 +168,28 @@ def test_answer_from_another_port_is_lost() -> None:
         take()
         found = probe.result(probe.started_ns + 4_000_000, None)
     assert (found["ingress"]["lost"], found["ingress"]["wrong_source"]) == (1, 1)
+
+
+def test_connection_to_an_address_that_fell_silent_is_not_kept() -> None:
+    """A connection that carried payload a moment ago is kept while requests are answered, and not when nothing is."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        probe = Probe("127.0.0.1", server.getsockname()[1], 1_000_000)
+        try:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"1 pod\n")
+                deadline = time.monotonic() + 5
+                while probe.tcp_state() == "none" and time.monotonic() < deadline:
+                    probe.receive()
+                heard_ns = probe.tcp.heard_ns
+                probe.tcp.heard_ns = time.monotonic_ns()
+                assert heard_ns > 0
+                assert probe.result(probe.tcp.heard_ns + 50_000_000, None)["tcp"] == "kept"
+                assert probe.result(probe.tcp.heard_ns + 300_000_000, None)["tcp"] == "none"
+                probe.ingress.hear(probe.tcp.heard_ns + 250_000_000, 1, "pod")
+                assert probe.result(probe.tcp.heard_ns + 300_000_000, None)["tcp"] == "kept"
+        finally:
+            probe.close()
 
 
 @pytest.mark.parametrize(("source", "who"), [("127.0.0.1", "pod"), ("127.0.0.2", None)])

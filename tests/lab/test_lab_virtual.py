@@ -1,6 +1,7 @@
 """The lab's story on simulated packets: the same events, no kernel, no time."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_network
@@ -12,14 +13,14 @@ import pytest
 
 from persistip import lab
 from persistip.decide.catalog import Catalog
-from persistip.lab.cluster import Lab
+from persistip.lab.cluster import Lab, Standing
 from persistip.lab.lifecycle import NOTICED_SECONDS
 from persistip.lab.observer import RunningLab
 from persistip.lab.options import LabOptions
 from persistip.lab.promises import make_promises
 from persistip.lab.results import EventResult, LabResult, RouteResult, to_json
 from persistip.lab.scene import Scene
-from persistip.lab.site import ProbeFailedError
+from persistip.lab.site import FabricError, ProbeFailedError
 from persistip.lab.story import run
 from persistip.lab.virtual import VirtualSite
 from persistip.lab.virtualtime import VirtualTimeLoop
@@ -264,12 +265,55 @@ def test_own_manifests_with_a_lone_pod_get_the_events_that_apply() -> None:
     assert by_name["pod-added"].ingress.lost == 0
 
 
-@pytest.mark.parametrize("variable", ["{name: PORT, value: http}", "{name: PORT, value: '70000'}", "{name: PORT}"])
+@pytest.mark.parametrize("variable", ["{name: PORT, value: http}", "{name: PORT}"])
 def test_port_meant_for_another_program_is_no_port(variable: str) -> None:
     """A PORT that the echo program cannot listen on is left to the image it was written for, and the Pod is reached."""
     text = LONE.replace("image: nginx", f"image: nginx, env: [{variable}]")
     assert variable in text
     assert story(text, events=("agent-killed",)).failures == ()
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+def test_lab_that_cannot_start_leaves_no_task_and_no_warning(monkeypatch: pytest.MonkeyPatch, is_early: bool) -> None:
+    """A Ctrl-C, or a fault, while controller and agents are being started takes down what was started, quietly."""
+
+    async def fail(*_: object) -> None:
+        raise FabricError("the test")
+
+    monkeypatch.setattr(VirtualSite, "start_controller" if is_early else "start_agent", fail)
+
+    async def work() -> None:
+        async with VirtualSite() as site:
+            before = asyncio.all_tasks()
+            with pytest.raises(FabricError):
+                await Lab(site, LabOptions(datapath="memory")).__aenter__()
+            left = {task.get_coro().__qualname__ for task in asyncio.all_tasks() - before}  # type: ignore[union-attr]
+            assert not {name for name in left if name.startswith(("Lab.", "Kubelet."))}
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(work())
+    gc.collect()
+
+
+def test_fault_while_a_node_is_lost_does_not_keep_the_lab_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went wrong in the stand-in for the lifecycle controller does not leave the rest of the lab running."""
+
+    def fail(_: object) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("persistip.lab.lifecycle.tolerates_loss", fail)
+    tasks: list[asyncio.Task[None]] = []
+
+    async def use(lab: Lab, site: VirtualSite) -> None:
+        (standing,) = await lab.standings()
+        assert standing.place is not None
+        await lab.cut(standing.place.node)
+        await asyncio.sleep(10)
+        tasks.extend(lab._tasks)
+
+    in_lab(use, LONE)
+    assert tasks
+    assert all(task.cancelled() for task in tasks)
 
 
 def test_chosen_events_are_the_only_ones() -> None:
@@ -305,6 +349,56 @@ def test_address_that_nobody_reaches_is_found() -> None:
             # Whatever is under test next is probed alone.
             with pytest.raises(ProbeFailedError, match="no probe runs"):
                 await probe.stop()
+
+    in_lab(use, LONE)
+
+
+def test_address_that_another_pod_answers_is_found() -> None:
+    """Who answers and who is heard must be the holder: any other Pod is told of, in both directions."""
+
+    async def use(lab: Lab, site: VirtualSite) -> None:
+        (standing,) = await lab.standings()
+        attachment = standing.attachment
+        assert attachment is not None
+        assert attachment.spec.holder is not None
+        holder = attrs.evolve(attachment.spec.holder, pod_name="other", pod_uid="another")
+        claimed = attrs.evolve(attachment, spec=attrs.evolve(attachment.spec, holder=holder))
+        scene = Scene(Claiming(lab, attrs.evolve(standing, attachment=claimed)), Watcher(), None)  # type: ignore[arg-type]
+        await scene.verify("the lie")
+        who = f"web-0@{attachment.spec.holder.pod_uid}"
+        said = f"after the lie: 192.0.2.200 of default/web is answered by {who}, not other"
+        assert scene.failures == [said]
+
+    in_lab(use, LONE)
+
+
+class Claiming:
+    """A lab that tells of one route what it is told to."""
+
+    def __init__(self, lab: Lab, standing: Standing) -> None:
+        self._lab, self._standing = lab, standing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lab, name)
+
+    async def standings(self) -> tuple[Standing, ...]:
+        return (self._standing,)
+
+
+def test_foreign_entry_that_changes_between_two_looks_breaks_the_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not ours is compared with the first look of the run, and every later difference is told."""
+
+    async def use(lab: Lab, site: VirtualSite) -> None:
+        promises = make_promises()
+        await promises.look(lab)
+        assert promises.results()["P4"].held
+
+        async def foreign(node: str) -> frozenset[str]:
+            return frozenset({"route 198.51.100.0/24"} if node == "node-b" else ())
+
+        monkeypatch.setattr(site, "foreign", foreign)
+        await promises.look(lab)
+        assert promises.results()["P4"].seen == ("node-b has something new that is not ours: route 198.51.100.0/24",)
 
     in_lab(use, LONE)
 

@@ -131,6 +131,16 @@ async def test_broken_link_stops_no_other_and_recovers(announcer: PacketAnnounce
     assert len(segment.times(ETH0)) >= 2
 
 
+async def test_what_was_missed_is_not_sent_in_one_burst(announcer: PacketAnnouncer, segment: Segment) -> None:
+    """A link that works again hears the early repeats with their pauses, and the later ones where they were due."""
+    segment.failures[ETH0] = UnavailableError("down")
+    await announcer.announce(frozenset({on(ETH0)}))
+    await asyncio.sleep(3.2)
+    del segment.failures[ETH0]
+    await asyncio.sleep(30)
+    assert segment.times(ETH0) == [3.5, 3.55, 3.7, 4.5, 11.0, 21.0, 31.0]
+
+
 async def test_hundreds_of_addresses_meet_a_broken_link_once(
     announcer: PacketAnnouncer, segment: Segment, caplog: pytest.LogCaptureFixture
 ) -> None:

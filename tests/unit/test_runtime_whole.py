@@ -30,6 +30,7 @@ from persistip.model.entry import Announcement, Entry, LinkRef, NodeScope, NodeS
 from persistip.model.keys import Kind, ObjectKey, attachment_name
 from persistip.model.views import RouteView
 from persistip.runtime.cycle import NodeCycle
+from persistip.runtime.retry import LATE_SECONDS
 from persistip.settings import ControllerSettings
 from persistip.strategies import AllocatorFeatures, Batch
 from persistip.wire.decode import to_model
@@ -625,6 +626,81 @@ async def test_stopped_agent_leaves_kernel_and_falls_silent(world: World) -> Non
     assert not world.voices["a"].wanted
 
 
+async def test_stopped_agent_does_not_wait_for_its_grace(world: World) -> None:
+    """An agent with nothing in work stops at once."""
+    await world.start()
+    await settle()
+    begin = asyncio.get_running_loop().time()
+    await world.agents["a"].stop()
+    assert asyncio.get_running_loop().time() - begin < 0.1
+
+
+async def test_fault_of_ours_in_a_pass_does_not_end_the_care_for_the_node(world: World) -> None:
+    """After an error that nobody foresaw the agent looks again, and programs."""
+    kernel = world.kernels["a"]
+    links, kernel.links = kernel.links, None  # type: ignore[assignment]
+    await world.start()
+    await settle()
+    assert not kernel.routes
+    kernel.links = links
+    await settle(40)
+    assert kernel.routes
+    assert await world.ready() == "True/Ready"
+
+
+async def test_pod_whose_link_stays_unknown_is_told_though_nothing_changes(world: World) -> None:
+    """What may pass in a moment is looked at again by time, and then it is a condition for the user."""
+    world.kernels["a"].links.clear()
+    await world.start()
+    await settle(5)
+    assert await world.ready() == "False/PodLinkNotFound"
+
+
+async def test_report_that_waits_is_sent_as_soon_as_the_api_is_heard(world: World) -> None:
+    """However long the API refused writes, the first batch from it ends the wait."""
+    cluster = world.agent_clusters["a"]
+    applied, is_away = cluster.inner.apply, True
+
+    async def apply(actions: Sequence[ClusterAction]) -> Sequence[Outcome]:
+        if is_away:
+            raise UnavailableError("away")
+        return await applied(actions)
+
+    cluster.inner.apply = apply  # type: ignore[method-assign]
+    await world.start()
+    await settle(65)
+    tries = len(cluster.written)
+    await settle(1)
+    assert len(cluster.written) == tries, "it waits"
+    is_away = False
+    name = attachment_name("shop", "web")
+    await world.store.patch("AddressAttachment", "", name, {"metadata": {"annotations": {"seen": "yes"}}})
+    await settle(0.5)
+    (said,) = (await world.attachment())["status"]["nodes"]
+    assert said["state"] == "Programmed"
+
+
+async def test_decision_rests_on_what_was_just_written_however_late_the_watch(world: World) -> None:
+    """What a pass has written is part of the very next view, before any news of it."""
+    inner = world.cluster.inner
+    prompt = inner.changes
+
+    async def late() -> AsyncIterator[Batch]:
+        is_synced = False
+        async for batch in prompt():
+            await asyncio.sleep(600 if is_synced else 0)
+            is_synced = batch.synced
+            yield batch
+
+    inner.changes = late  # type: ignore[method-assign]
+    await world.start()
+    await settle(5)
+    view = world.controller.view(ROUTE)
+    assert isinstance(view, RouteView)
+    assert view.attachment is not None
+    assert view.attachment.meta.resource_version == (await world.attachment())["metadata"]["resourceVersion"]
+
+
 async def test_restarted_agent_changes_nothing_and_writes_nothing(world: World) -> None:
     """An agent without memory adopts what its predecessor left: no action, no report, announcements again."""
     await world.start()
@@ -688,6 +764,36 @@ async def test_controller_cut_from_the_api_catches_up(world: World) -> None:
     assert await world.ready() == "True/Ready"
 
 
+async def test_controller_does_not_act_on_what_it_saw_before_a_break(world: World) -> None:
+    """What is due while the watch is broken waits for the lists that follow, though it could be written."""
+    inner, is_refused = world.cluster.inner, False
+
+    async def apply(actions: Sequence[ClusterAction]) -> Sequence[Outcome]:
+        if is_refused:
+            raise UnavailableError("refused")
+        world.cluster.written += actions
+        return await inner.apply(actions)
+
+    world.cluster.apply = apply  # type: ignore[method-assign]
+    await world.start()
+    await world.put(pod("b"))
+    await settle(20)
+    holder = (await world.attachment())["spec"]["nodeName"]
+    is_refused = True
+    await world.set_ready(holder, ready=False)
+    await settle(0.2)
+    world.cluster.cut()
+    await settle(0.001)
+    is_refused = False
+    world.cluster.written.clear()
+    await settle(30)
+    assert not world.cluster.written
+    world.cluster.mend()
+    await settle(60)
+    assert (await world.attachment())["spec"]["nodeName"] != holder
+    assert await world.ready() == "True/Ready"
+
+
 async def test_one_key_that_breaks_our_rules_stops_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -701,6 +807,10 @@ async def test_one_key_that_breaks_our_rules_stops_no_other(
     await settle()
     assert await world.ready() == "True/Ready"
     assert "a fault of ours stopped one key" in caplog.text
+    monkeypatch.undo()
+    await settle(LATE_SECONDS)
+    pool = await world.store.get("Gateway", "shop", "pool")
+    assert pool["status"]["conditions"], "it comes again by itself, late"
 
 
 async def test_object_that_never_settles_is_slowed_down(world: World, caplog: pytest.LogCaptureFixture) -> None:

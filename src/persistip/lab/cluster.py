@@ -138,13 +138,21 @@ class Lab:
         for name, facts in self.site.nodes.items():
             await self.apply(_node(name, facts))
             await self.store.patch("Node", "", name, {"status": _node_status(facts)}, subresource="status")
+        try:
+            await self._start()
+        except BaseException:
+            # Nothing of ours may run on while the site is taken down under it.
+            await self.__aexit__()
+            raise
+        return self
+
+    async def _start(self) -> None:
         self._tasks = [asyncio.create_task(self._follow(kind)) for kind in _WATCHED]
         self._tasks.append(asyncio.create_task(self._kubelet.run()))
         # The socket is there once the controller is started; the agents come together after it.
         await self.site.start_controller(self.store)
         if self.options.with_agents:
             await asyncio.gather(*(self.site.start_agent(node) for node in self.nodes))
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._lifecycle.stop()

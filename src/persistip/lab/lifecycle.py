@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ from persistip.lab.kubelet import Journal, delete_pod
 from persistip.lab.workloads import is_finished, is_terminating
 from persistip.strategies import Clock
 from persistip.wire.times import format_time
+
+logger = logging.getLogger("persistip")
 
 Manifest = Mapping[str, Any]
 
@@ -115,6 +118,8 @@ def _with(conditions: Iterable[Manifest], changed: Manifest) -> list[Manifest]:
 
 
 async def _end(task: asyncio.Task[None]) -> None:
+    """A fault of the task's own must not keep the rest from being taken down; a cancelled caller is cancelled."""
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait({task})
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.warning("the loss of a node was not carried through", extra={"error": repr(error)})

@@ -200,9 +200,17 @@ class Probe:
                 self.egress.hear(at_ns, tick, who)
         self.tcp.receive()
 
-    def tcp_state(self) -> str:
-        """What became of the connection that was opened at the start."""
-        return self.tcp.state()
+    def tcp_state(self, until_ns: int | None = None) -> str:
+        """
+        What became of the connection that was opened at the start, as it stood at *until_ns*.
+
+        Where requests are no longer answered either, there is nothing to wait for: it is not kept.
+        """
+        latest_ns = max((at_ns for at_ns, _ in self.ingress.heard), default=0)
+        end_ns = time.monotonic_ns() if until_ns is None else until_ns
+        is_silent = end_ns - max(latest_ns, self.tcp.heard_ns) >= STRETCH_NS
+        state = self.tcp.state()
+        return "none" if state == "kept" and is_silent else state
 
     def flows(self) -> bool:
         return bool(self.ingress.heard and self.egress.heard)
@@ -227,7 +235,7 @@ class Probe:
             "started_ns": self.started_ns,
             "ended_ns": until_ns,
             "interval_ms": self.interval_ns / 1e6,
-            "tcp": self.tcp_state(),
+            "tcp": self.tcp_state(until_ns),
             "tcp_fresh": fresh,
             "stalls": {
                 "count": len(stalls),
@@ -279,7 +287,7 @@ class _Connection:
 
     def __init__(self, family: int, address: str, port: int) -> None:
         self._reset = False
-        self._heard_ns = 0
+        self.heard_ns = 0
         self._next_ns = 0
         self._socket: socket.socket | None = socket.socket(family, socket.SOCK_STREAM)
         self._socket.setblocking(False)
@@ -296,7 +304,7 @@ class _Connection:
         if self._reset:
             return "reset"
         # A second without an answer: well above the retransmissions that a short blackout costs.
-        return "kept" if self._heard_ns and time.monotonic_ns() - self._heard_ns < 1_000_000_000 else "none"
+        return "kept" if self.heard_ns and time.monotonic_ns() - self.heard_ns < 1_000_000_000 else "none"
 
     def send(self, now: int) -> None:
         if self._socket is None or now < self._next_ns:
@@ -321,13 +329,13 @@ class _Connection:
             self._broken()
             return
         if data:
-            self._heard_ns = time.monotonic_ns()
+            self.heard_ns = time.monotonic_ns()
         else:
             self._broken()
 
     def _broken(self) -> None:
         """An error before anything was heard means that it never opened."""
-        self._reset = self._heard_ns > 0
+        self._reset = self.heard_ns > 0
         self.close()
 
 

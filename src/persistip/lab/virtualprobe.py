@@ -60,7 +60,7 @@ class _Observation(Probe):
         self.asked_ns: dict[str, int] = {}
         """When each Pod was asked last for its stream."""
 
-    def tcp_state(self) -> str:
+    def tcp_state(self, until_ns: int | None = None) -> str:  # noqa: ARG002
         """What became of the connection that was opened at the start."""
         return self.connection.state()
 

@@ -147,11 +147,15 @@ class PacketAnnouncer:
             running.last = _outcome_of(error)
             return
         running.last = DONE
+        before = offset_of(running.step, self._settings)
         running.step += 1
         offset = offset_of(running.step, self._settings)
         if offset is not None:
-            # Never earlier than now: after a stall the missed steps are not sent in one burst.
-            self._put(max(running.started_at + offset, now), running)
+            due = running.started_at + offset
+            if due <= now:
+                # After a stall or on a link that was broken, what was missed is no burst: the pauses stay as they are.
+                due = now + offset - (before or 0.0)
+            self._put(due, running)
 
     def _send(self, announcement: Announcement, now: float) -> None:
         link = announcement.link
