@@ -262,6 +262,24 @@ def test_pod_that_tolerates_the_loss_of_its_node_for_ever_stays(toleration: dict
     assert tolerates_loss({"spec": {"tolerations": [toleration]}}) is stays
 
 
+def test_pod_with_such_a_toleration_is_not_evicted() -> None:
+    """On a lost node one Pod is deleted and the other, which bears it, is not."""
+
+    async def use(lab: Lab) -> None:
+        pods = workload("StatefulSet", 1)
+        pods["spec"]["template"]["spec"]["tolerations"] = [{"operator": "Exists"}]
+        await lab.apply(pods)
+        assert await lab.settled(20)
+        (there,) = await lab.pods("shop")
+        await lab.cut(there["spec"]["nodeName"])
+        await asyncio.sleep(NOTICED_SECONDS + EVICTED_SECONDS + 5)
+        (still,) = await lab.pods("shop")
+        assert not is_ready(still)
+        assert "deletionTimestamp" not in still["metadata"]
+
+    in_lab(use)
+
+
 def test_pod_that_names_no_addresses_is_given_those_of_its_routes() -> None:
     """A program that is not configured holds what the routes of its own namespace that select it claim."""
 

@@ -12,7 +12,7 @@ import pytest
 from persistip.lab import echo
 from persistip.lab.kubelet import Journal, host_of
 from persistip.lab.measure import Event, change_that_moved
-from persistip.lab.probe import Probe, reach
+from persistip.lab.probe import Probe, Track, reach
 from persistip.lab.results import EventResult, Flow, Place
 from persistip.lab.scene import Expected, judge, remark
 from persistip.lab.virtualtime import LoopClock, VirtualTimeLoop
@@ -73,6 +73,16 @@ def test_address_under_test_is_a_host() -> None:
 def test_variable_that_is_no_port_is_another_programs(text: str | None, port: int) -> None:
     """The echo program listens where it can, whatever the image was told that it stands for."""
     assert echo.port_of(text) == port
+
+
+def test_silence_that_a_stall_of_our_own_covers_is_told_apart() -> None:
+    """A busy machine is no outage: what the probe slept through is taken off the silence, and the rest is not."""
+    track = Track()
+    for at_ns in (10_000_000, 11_000_000, 61_000_000, 62_000_000):
+        track.hear(at_ns, at_ns, "pod")
+    found = track.silence(10_000_000, 62_000_000, 1_000_000, [(20_000_000, 60_000_000)])
+    assert (found["silence_ms"], found["blackout_ms"], found["stalled_ms"]) == (49.0, 9.0, 40.0)
+    assert track.silence(10_000_000, 62_000_000, 1_000_000, [])["blackout_ms"] == 49.0
 
 
 def streamed(*datagrams: tuple[str, int, int]) -> Probe:

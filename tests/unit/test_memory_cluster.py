@@ -197,6 +197,13 @@ async def test_server_that_goes_ends_changes_as_unavailable(store: MemoryStore, 
             assert (await anext(cluster.changes())).resynced
 
 
+async def test_socket_is_its_owners_alone(store: MemoryStore, tmp_path: Path) -> None:
+    """Who may open the socket may do everything, so nobody else may."""
+    path = tmp_path / "store.sock"
+    async with StoreServer(store, path):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
 async def test_fault_of_ours_while_following_one_kind_is_raised_and_no_silence(
     store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
