@@ -5,6 +5,8 @@ The attackers have what an attacker could have: the token of an agent on another
 elsewhere, a namespace's administrator, and a user with every right on attachments given by mistake.
 """
 
+import base64
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +22,9 @@ AGENT, CONTROLLER = "persistip-agent", "persistip-controller"
 NAME = "r-policies"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases"
+ROUTE = "/apis/networking.gke.io/v1/namespaces/tenant/gkeiproutes/nat-0"
 GATEWAYS = "/apis/gateway.networking.k8s.io/v1/namespaces/infra/gateways"
 
 
@@ -148,7 +153,25 @@ def test_agent_sends_spec_with_status_changes_nothing(cluster: Cluster) -> None:
         ("PATCH", f"{ATTACHMENTS}/{NAME}", {"metadata": {"finalizers": None}}),
         ("DELETE", f"{ATTACHMENTS}/{NAME}", None),
         ("POST", ATTACHMENTS, manifest()),
-        ("PATCH", "/apis/networking.gke.io/v1/namespaces/tenant/gkeiproutes/nat-0/status", {"status": {"pods": ["x"]}}),
+        ("PATCH", f"{ROUTE}/status", {"status": {"pods": ["x"]}}),
+        ("PUT", f"{ATTACHMENTS}/{NAME}/status", manifest() | {"metadata": {"name": NAME}}),
+        ("DELETE", ATTACHMENTS, None),
+        ("PATCH", f"{ATTACHMENTS}/{NAME}", {"metadata": {"ownerReferences": []}}),
+        (
+            "PATCH",
+            ROUTE,
+            {"metadata": {"labels": {"a": ""}}},
+        ),
+        ("PATCH", ROUTE, {"spec": {"addresses": []}}),
+        ("DELETE", ROUTE, None),
+        ("PATCH", "/api/v1/namespaces/tenant", {"metadata": {"labels": {"a": ""}}}),
+        ("PATCH", "/api/v1/nodes/node-a", {"spec": {"taints": [{"key": OUT_OF_SERVICE, "effect": "NoExecute"}]}}),
+        ("POST", f"/api/v1/namespaces/{SYSTEM}/configmaps", {"metadata": {"name": "persistip-suspects"}}),
+        ("GET", f"{LEASES}/{CONTROLLER}", None),
+        ("PATCH", f"{LEASES}/{CONTROLLER}", {"spec": {"holderIdentity": "node-b"}}),
+        ("POST", LEASES, {"metadata": {"name": CONTROLLER}}),
+        ("POST", f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/{CONTROLLER}/token", {"spec": {"audiences": []}}),
+        ("POST", f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/{AGENT}/token", {"spec": {"audiences": []}}),
         ("GET", "/apis/networking.gke.io/v1/gkeiproutes", None),
         ("GET", "/api/v1/pods", None),
         ("GET", "/api/v1/secrets", None),
@@ -164,19 +187,44 @@ def test_agent_reaches_nothing_else(cluster: Cluster, method: str, path: str, bo
     assert answer.status == 403
 
 
+def test_agent_takes_its_entry_for_another_nodes_is_refused(cluster: Cluster) -> None:
+    """Writing one's own entry does not carry another node's along, nor a second one for oneself."""
+    both = [{"nodeName": each, "epoch": 5, "state": "Failed"} for each in ("node-b", "node-a")]
+    path = f"{ATTACHMENTS}/{NAME}/status"
+    for how, query in ((APPLY, "?fieldManager=mine&force=true"), (MERGE, "")):
+        body = {"apiVersion": "persistip.dev/v1alpha1", "kind": "AddressAttachment", "status": {"nodes": both}}
+        answer = cluster.plane.request("PATCH", path + query, body, token=cluster.agent["node-b"], content_type=how)
+        assert (answer.status, "reports for that node only" in answer.message) == (403, True), how
+    assert "status" not in cluster.stored()
+
+
+def test_agent_that_has_no_part_any_more_is_refused(cluster: Cluster) -> None:
+    """Who held once has no say in what another holds now."""
+    assert cluster.report(cluster.agent["node-b"], "node-b", state="Idle").status == 200
+    alone = cluster.stored()
+    alone["spec"]["releasing"] = []
+    cluster.plane.must("PUT", f"{ATTACHMENTS}/{NAME}", alone, token=cluster.controller)
+    late = cluster.report(cluster.agent["node-b"], "node-b", state="Programmed")
+    assert (late.status, "node node-b neither holds nor releases" in late.message) == (403, True)
+
+
+def test_token_of_an_agent_that_is_gone_is_worth_nothing(cluster: Cluster) -> None:
+    """A token that was stolen from an agent ends with the agent's Pod."""
+    plane = cluster.plane
+    token = plane.token_on_node(SYSTEM, AGENT, "node-a")
+    assert cluster.report(token, "node-a").status == 200
+    claims = token.split(".")[1]
+    pod = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["kubernetes.io"]["pod"]["name"]
+    plane.must("DELETE", f"/api/v1/namespaces/{SYSTEM}/pods/{pod}", {"gracePeriodSeconds": 0})
+    # The API server remembers for some seconds whom it has let in.
+    until(lambda: cluster.report(token, "node-a").status == 401, "the token to end", 30)
+
+
 # ---------------------------------------------------------------- tenants and their administrators
 def test_namespace_administrator_claims_and_reaches_no_attachment(working_plane: ControlPlane) -> None:
     """Who has Kubernetes' own `admin` role in a namespace writes routes there, and cannot even read attachments."""
     plane = working_plane
-    plane.must("POST", "/api/v1/namespaces", {"metadata": {"name": "tenant-admin"}})
-    plane.must("POST", "/api/v1/namespaces/tenant-admin/serviceaccounts", {"metadata": {"name": "boss"}})
-    binding = {
-        "metadata": {"name": "boss"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin"},
-        "subjects": [{"kind": "ServiceAccount", "name": "boss", "namespace": "tenant-admin"}],
-    }
-    plane.must("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/tenant-admin/rolebindings", binding)
-    boss = plane.token("tenant-admin", "boss")
+    boss = _administrator(plane, "tenant-admin")
     mine = "/apis/networking.gke.io/v1/namespaces/tenant-admin/gkeiproutes"
     until(lambda: plane.request("GET", mine, token=boss).status == 200, "the role to be put together")
     spec = {
@@ -190,8 +238,60 @@ def test_namespace_administrator_claims_and_reaches_no_attachment(working_plane:
     elsewhere = mine.replace("tenant-admin", "infra")
     assert plane.request("GET", elsewhere, token=boss).status == 403
     plane.must("POST", ATTACHMENTS, manifest())
-    for method, path in (("GET", ATTACHMENTS), ("GET", f"{ATTACHMENTS}/r-rules"), ("DELETE", f"{ATTACHMENTS}/r-rules")):
-        assert plane.request(method, path, token=boss).status == 403
+    one = f"{ATTACHMENTS}/r-rules"
+    stolen = manifest(epoch=6, pod={"name": "mine", "uid": "uid-mine", "ips": ["10.0.0.9"]})
+    for method, path, body in (
+        ("GET", ATTACHMENTS, None),
+        ("GET", one, None),
+        ("POST", ATTACHMENTS, manifest() | {"metadata": {"name": "r-mine"}}),
+        ("PUT", one, stolen),
+        ("PUT", f"{one}/status", stolen),
+        ("DELETE", one, None),
+        ("DELETE", ATTACHMENTS, None),
+    ):
+        assert plane.request(method, path, body, token=boss).status == 403, f"{method} {path}"
+    assert plane.must("GET", one)["spec"] == manifest()["spec"]
+    plane.must("DELETE", one)
+
+
+def test_namespace_administrator_gives_itself_no_right_of_ours(working_plane: ControlPlane) -> None:
+    """Neither our roles, nor our ServiceAccounts, nor our Lease are within reach of a namespace's administrator."""
+    plane = working_plane
+    boss = _administrator(plane, "tenant-boss")
+    rbac = "/apis/rbac.authorization.k8s.io/v1"
+    until(lambda: plane.request("GET", "/api/v1/namespaces/tenant-boss/pods", token=boss).status == 200, "its role")
+    subject = {"kind": "ServiceAccount", "name": "boss", "namespace": "tenant-boss"}
+    for kind in (CONTROLLER, AGENT):
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": kind}
+        binding = {"metadata": {"name": f"steal-{kind}"}, "roleRef": role, "subjects": [subject]}
+        here = f"{rbac}/namespaces/tenant-boss/rolebindings"
+        assert plane.request("POST", here, binding, token=boss).status == 403
+        assert plane.request("POST", f"{rbac}/clusterrolebindings", binding, token=boss).status == 403
+    home = "/api/v1/namespaces/addresses"
+    for method, path, body in (
+        ("POST", f"{home}/serviceaccounts/{CONTROLLER}/token", {"spec": {"audiences": []}}),
+        ("POST", f"{home}/pods", {"metadata": {"name": "x"}, "spec": {"serviceAccountName": CONTROLLER}}),
+        ("GET", f"/apis/coordination.k8s.io/v1/namespaces/addresses/leases/{CONTROLLER}", None),
+        ("POST", f"{home}/configmaps", {"metadata": {"name": "persistip-suspects"}}),
+        ("DELETE", "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/persistip-decisions", None),
+        ("PATCH", "/apis/gateway.networking.k8s.io/v1/gatewayclasses/gke-persistent-regional-external-managed",
+         {"metadata": {"finalizers": None}}),
+    ):  # fmt: skip
+        how = MERGE if method == "PATCH" else "application/json"
+        assert plane.request(method, path, body, token=boss, content_type=how).status == 403, f"{method} {path}"
+
+
+def _administrator(plane: ControlPlane, namespace: str) -> str:
+    """Return the token of somebody with Kubernetes' own `admin` role in a new namespace."""
+    plane.must("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+    plane.must("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": "boss"}})
+    binding = {
+        "metadata": {"name": "boss"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": "boss", "namespace": namespace}],
+    }
+    plane.must("POST", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings", binding)
+    return plane.token(namespace, "boss")
 
 
 def _kind(kind: str) -> dict[str, str]:

@@ -30,14 +30,14 @@ def free_port() -> int:
         return port
 
 
-def until(holds: Callable[[], Any], what: str, seconds: float = READY_SECONDS) -> Any:
+def until(holds: Callable[[], Any], what: str | Callable[[], str], seconds: float = READY_SECONDS) -> Any:
     """Wait until *holds* returns something true, and return that; fail naming *what* else."""
     deadline = time.monotonic() + seconds
     while True:
         if found := holds():
             return found
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:g} s for {what}")
+            raise TimeoutError(f"waited {seconds:g} s for {what() if callable(what) else what}")
         time.sleep(0.02)
 
 

@@ -1,0 +1,172 @@
+"""Are the shipped rights what the parts need: enough for all they do, and nothing they never use?"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import pytest
+from audit import AuditLog, permission
+from controlplane import ControlPlane
+from whole_system import (
+    AGENT,
+    ATTACHMENTS,
+    CONTROLLER,
+    GATEWAY_API,
+    MERGE,
+    USERS,
+    System,
+    Tenancy,
+    by_us,
+    refused,
+)
+
+from persistip.manifests import Parameters, build
+from persistip.model.keys import attachment_name
+
+pytestmark = pytest.mark.requires("apiserver")
+
+NAT, LATE = "203.0.113.9", "203.0.113.10"
+GET_ATTACHMENT = ("get", "persistip.dev", "addressattachments")
+FORGET = ("update", "persistip.dev", "addressattachments/status")
+
+
+@pytest.fixture
+def plane() -> Iterator[ControlPlane]:
+    """Return a control plane of the test's own: all that was ever asked of it is in its audit log."""
+    with ControlPlane() as running:
+        running.install_persistip()
+        yield running
+
+
+def granted(account: str) -> set[tuple[str, str, str]]:
+    """Return what the manifests allow a ServiceAccount, as verb, group and resource."""
+    objects = build(Parameters())
+    bound = {
+        (each["roleRef"]["kind"], each["roleRef"]["name"])
+        for each in objects
+        if each["kind"].endswith("RoleBinding") and each["subjects"][0]["name"] == account
+    }
+    return {
+        (verb, group, resource)
+        for each in objects
+        if (each["kind"], each["metadata"]["name"]) in bound
+        for rule in each["rules"]
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+def used(log: AuditLog, account: str) -> set[tuple[str, str, str]]:
+    """Return what a ServiceAccount has asked for so far."""
+    return {permission(event) for event in by_us(log) if event["user"]["username"] == USERS[account]}
+
+
+def live(system: System, log: AuditLog) -> None:
+    """Let a cluster live through everything that needs a right."""
+    tenancy = Tenancy(system)
+    for name, node in (("nat-0", "node-a"), ("nat-1", "node-b"), ("nat-2", "node-c")):
+        tenancy.add_pod(name, node, app="nat", ready=name == "nat-0")
+    tenancy.add_route("nat", NAT)
+    system.settle(lambda: tenancy.is_held("nat", "nat-0", NAT), "the first grant")
+    move_among_writers(system, tenancy, log)
+    tenancy.add_pod("late-0", "node-b", app="late")
+    tenancy.add_route("late", NAT)
+    system.settle(lambda: tenancy.reasons("late").get("Ready") == "AddressConflict", "a conflict")
+    refuse_twice(system, tenancy)
+    tenancy.remove_route("nat")
+    system.settle(lambda: system.attachment(tenancy.name, "nat") is None, "the first route's end")
+    lead_over(system)
+    # A holder's node goes without a word, and no controller saw it go.
+    for controller in system.controllers:
+        controller.end()
+    system.lose_node("node-b")
+    system.revive()
+    tenancy.add_pod("late-1", "node-c", app="late")
+    system.settle(lambda: tenancy.is_held("late", "late-1", LATE), "the node's loss to be known")
+    tenancy.close()
+    system.settle(lambda: not class_finalizers(system), "the class to be free")
+
+
+@contextmanager
+def marked_by_others(system: System, path: str) -> Iterator[None]:
+    """Let somebody else write an object again and again: each mark is another version."""
+    done = threading.Event()
+
+    def mark() -> None:
+        while not done.is_set():
+            annotations = {"example.com/mark": f"{time.monotonic_ns()}"}
+            system.ask("PATCH", path, {"metadata": {"annotations": annotations}}, content_type=MERGE)
+
+    marking = threading.Thread(target=mark)
+    marking.start()
+    try:
+        yield
+    finally:
+        done.set()
+        marking.join()
+
+
+def move_among_writers(system: System, tenancy: Tenancy, log: AuditLog) -> None:
+    """Move to and fro until a report came too late for once, and an entry of a former holder was cleared."""
+    path = f"{ATTACHMENTS}/{attachment_name(tenancy.name, 'nat')}"
+    missing = {GET_ATTACHMENT, FORGET}
+    for turn in range(40):
+        old, new = f"nat-{turn % 3}", f"nat-{(turn + 1) % 3}"
+        # Among writers the controller clears nothing, since something always comes between.
+        with marked_by_others(system, path) if turn % 2 else nullcontext():
+            tenancy.set_ready(new, ready=True)
+            tenancy.set_ready(old, ready=False)
+            system.settle(lambda new=new: tenancy.is_held("nat", new, NAT), f"move {turn}")
+        missing -= used(log, AGENT) | used(log, CONTROLLER)
+        if not missing:
+            return
+    raise AssertionError(f"in forty moves nobody had to {missing}")
+
+
+def refuse_twice(system: System, tenancy: Tenancy) -> None:
+    """Let the same be said twice of a route, which makes a series of an Event; the other route has its turn."""
+    for turn in range(2):
+        tenancy.edit_route("nat", addresses=[{"type": "IPAddress", "value": "198.51.100.1"}])
+        system.settle(lambda: tenancy.reasons("nat").get("Ready") == "AddressNotInPool", "a refusal")
+        if not turn:
+            system.settle(lambda: tenancy.is_held("late", "late-0", NAT), "the other's turn")
+            tenancy.edit_route("late", addresses=[{"type": "IPAddress", "value": LATE}])
+        tenancy.edit_route("nat", addresses=[{"type": "IPAddress", "value": NAT}])
+        system.settle(lambda: tenancy.reasons("nat").get("Ready") == "Ready", "its way back")
+
+
+def class_finalizers(system: System) -> list[str]:
+    """Return what keeps the class, our finalizer, while there are Gateways of it."""
+    (found,) = [
+        each for each in system.ask("GET", f"/apis/{GATEWAY_API}/gatewayclasses")["items"]
+        if each["spec"].get("parametersRef")
+    ]  # fmt: skip
+    return found["metadata"].get("finalizers", [])
+
+
+def lead_over(system: System) -> None:
+    """Let the other replica lead."""
+    before = system.wait_led()
+    leading = next(each for each in system.controllers if "leading" in each.log.read_text())
+    leading.end(signal.SIGTERM)
+    system.settle(lambda: system.leader() not in ("", before), "the other to lead")
+    leading.start()
+
+
+def test_parts_use_every_right_they_have_and_need_no_other(plane: ControlPlane) -> None:
+    """Through a whole life nothing is forbidden to controllers and agents, and no right of theirs stays unused."""
+    system = System(plane)
+    try:
+        with plane.audited() as log:
+            system.start()
+            live(system, log)
+    finally:
+        system.close()
+    assert refused(log) == []
+    for account in (CONTROLLER, AGENT):
+        assert sorted(granted(account) - used(log, account)) == [], f"never used by {account}"
+        # What everybody may ask for is no part of our manifests, and nothing that we ask for.
+        assert sorted(used(log, account) - granted(account)) == [], f"not in the manifests of {account}"
