@@ -17,3 +17,12 @@ def working_plane() -> Iterator[ControlPlane]:
         plane.must("PATCH", "/api/v1/nodes/node-b", taint, content_type="application/merge-patch+json")
         plane.install_persistip(namespace="addresses", image="registry.example/persistip:1")
         yield plane
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the heavier counts."""
+    group = parser.getgroup("persistip on an API server")
+    group.addoption("--moves", type=int, default=100, help="moves during which processes are killed")
+    group.addoption("--seed-of-kills", type=int, default=1, help="who is killed, and when")
+    group.addoption("--outage", type=float, default=6.0, help="seconds for which an API server is gone")
+    group.addoption("--routes", type=int, default=200, help="routes that are made and deleted in one go")

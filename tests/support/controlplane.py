@@ -173,29 +173,32 @@ class ControlPlane:
         """
         if self.workload_programs:
             return
-        wanted = ",".join(["*", *(f"-{name}" for name in without)])
-        flags = {
-            "kube-controller-manager": (
-                "--use-service-account-credentials=true",
-                f"--service-account-private-key-file={self.folder / 'accounts.key'}",
-                f"--root-ca-file={self.folder / 'ca.crt'}",
-                f"--controllers={wanted}",
-                # Its own limits would make a rolling update of a few Pods take seconds.
-                "--kube-api-qps=500",
-                "--kube-api-burst=1000",
-            ),
-            "kube-scheduler": (),
-        }
-        for name, more in flags.items():
-            if not (self.programs / name).exists():
-                raise MissingError(f"{self.programs} has no {name}")
-            kubeconfig = self.write_kubeconfig(name, self._tokens[name])
-            authentication = (f"--{each}-kubeconfig={kubeconfig}" for each in ("authentication", "authorization"))
-            common = (f"--kubeconfig={kubeconfig}", *authentication, "--leader-elect=false", "--profiling=false")
-            bound = (f"--bind-address={LOOPBACK}", f"--secure-port={free_port()}", f"--cert-dir={self.folder / name}")
-            program = self._program(name, (*common, *bound, *more))
-            program.start()
-            self.workload_programs.append(program)
+        self.start_controllers("*", *(f"-{name}" for name in without))
+        self._start_workload_program("kube-scheduler")
+
+    def start_controllers(self, *names: str) -> None:
+        """Start these of Kubernetes' own controllers."""
+        self._start_workload_program(
+            "kube-controller-manager",
+            "--use-service-account-credentials=true",
+            f"--service-account-private-key-file={self.folder / 'accounts.key'}",
+            f"--root-ca-file={self.folder / 'ca.crt'}",
+            f"--controllers={','.join(names)}",
+            # Its own limits would make a rolling update of a few Pods take seconds.
+            "--kube-api-qps=500",
+            "--kube-api-burst=1000",
+        )
+
+    def _start_workload_program(self, name: str, *flags: str) -> None:
+        if not (self.programs / name).exists():
+            raise MissingError(f"{self.programs} has no {name}")
+        kubeconfig = self.write_kubeconfig(name, self._tokens[name], server=self.servers[-1])
+        authentication = (f"--{each}-kubeconfig={kubeconfig}" for each in ("authentication", "authorization"))
+        common = (f"--kubeconfig={kubeconfig}", *authentication, "--leader-elect=false", "--profiling=false")
+        bound = (f"--bind-address={LOOPBACK}", f"--secure-port={free_port()}", f"--cert-dir={self.folder / name}")
+        program = self._program(name, (*common, *bound, *flags))
+        program.start()
+        self.workload_programs.append(program)
 
     def compact(self) -> None:
         """
