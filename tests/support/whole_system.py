@@ -52,6 +52,7 @@ class System:
     election: tuple[str, ...] = QUICK_ELECTION
     controllers: list[Program] = field(default_factory=list)
     agents: dict[str, Program] = field(default_factory=dict)
+    noise: list[tuple[str, str, str]] = field(default_factory=list)
 
     # ------------------------------------------------------------ life
     def start(self, nodes: Iterable[str] = NODES, *, replicas: int = 2) -> None:
@@ -322,7 +323,7 @@ def conditions(found: Any) -> dict[str, str]:
 
 def by_us(log: AuditLog) -> Iterator[Mapping[str, Any]]:
     """Yield the requests of controllers and agents."""
-    return (event for event in log.events() if event["user"]["username"] in USERS.values())
+    return (event for event in log.events() if event["user"].get("username") in USERS.values())
 
 
 def writes(log: AuditLog) -> list[tuple[str, str, str]]:

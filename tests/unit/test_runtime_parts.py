@@ -388,6 +388,25 @@ async def test_source_that_breaks_is_opened_anew_ever_later(caplog: pytest.LogCa
     assert "lost a source of changes" in caplog.text
 
 
+async def test_source_that_is_refused_is_asked_again_soon_and_then_ever_later() -> None:
+    """A server that refuses because it has just started is not left alone for long, one that goes on refusing is."""
+    loop = asyncio.get_running_loop()
+    opened: list[float] = []
+
+    async def source() -> AsyncIterator[int]:
+        opened.append(loop.time())
+        raise RefusedError("who are you?")
+        yield  # makes it an iterator
+
+    task = asyncio.create_task(follow(source, lambda _: None, name="test", on_gap=lambda: None))
+    await asyncio.sleep(300)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    pauses = [after - before for before, after in itertools.pairwise(opened)]
+    assert sum(pauses[:4]) < 2
+    assert min(pauses[-3:]) > 20
+
+
 async def test_loop_that_fails_ends_the_wait_for_all() -> None:
     """A fault of ours in one loop ends the process's wait with that fault, and the others can still be stopped."""
     tasks = Tasks()

@@ -14,7 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
-from persistip.errors import BackendError, UnavailableError
+from persistip.errors import BackendError, RefusedError, UnavailableError
 from persistip.runtime.metrics import SOURCE_GAPS, Silence, Telemetry
 from persistip.runtime.retry import FAILED, Backoff, delay_after, outcome_of
 
@@ -55,7 +55,10 @@ async def follow(
         attempt += 1
         on_gap()
         telemetry.count(SOURCE_GAPS, name)
-        delay = max(backoff.delay(attempt, name), error_delay(error, attempt, name))
+        delay = backoff.delay(attempt, name)
+        if not isinstance(error, RefusedError):
+            # A server that has just started knows nobody's rights yet; without a source nothing at all is done.
+            delay = max(delay, error_delay(error, attempt, name))
         logger.warning(
             "lost a source of changes", extra={"source": name, "error": str(error), "retry_in_seconds": round(delay, 3)}
         )
