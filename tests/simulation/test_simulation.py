@@ -17,6 +17,7 @@ BUDGET_SECONDS = 30.0
 LEAST_SEEDS = 10
 SEARCHED_SEEDS = 100
 KEPT = sorted(Path(__file__).with_name("kept").glob("*.json"))
+PLANTED = Path(__file__).with_name("planted")
 
 
 def judge(report: Report, options: Options | None = None) -> None:
@@ -60,32 +61,26 @@ def test_seeds_keep_every_promise(request: pytest.FixtureRequest) -> None:
     print(f"{seed} seeds in {time.monotonic() - began:.0f} s")
 
 
-# Seeds that saw a mistake, so that the search is short; it goes on from 0 where scenarios have changed since.
-HINTS = {
-    "address_given_before_release": (3,),
-    "after_ready_ends_unconfirmed": (0,),
-    "announced_after_losing": (0,),
-    "broken_object_stops_all": (2,),
-    "change_of_pod_missed": (10,),
-    "delete_without_precondition": (21,),
-    "guard_left_out": (0,),
-    "incumbent_rule_dropped": (3,),
-    "kernel_cleaned_by_attachment": (10,),
-}
-
-
-# Kept stories that tell of a mistake.
+# Kept stories that tell of a mistake; the others have one of their own, cut to what shows them.
 STORIES = {"node_out_of_sight_taken_for_gone": ("30032", "30364", "40489")}
+
+
+def stories_of(name: str) -> list[Path]:
+    """Where the stories of a planted mistake are."""
+    return [path for path in KEPT if path.stem in STORIES.get(name, ())] or [PLANTED / f"{name}.json"]
 
 
 @pytest.mark.parametrize("name", sorted(MISTAKES))
 def test_planted_mistake_is_caught(name: str, request: pytest.FixtureRequest) -> None:
-    """Each planted mistake breaks a promise in some seed of a bounded search, and the check that is meant sees it."""
+    """Each planted mistake breaks a promise in its story, seen by the check that is meant; without it, none breaks."""
     if request.config.getoption("--seed", None) is not None:
         pytest.skip("one seed is asked for")
     wanted = MISTAKES[name].seen_by
-    kept = ((path.stem, *kept_story(path)) for path in KEPT if path.stem in STORIES.get(name, ()))
-    drawn = ((f"seed {seed}", seed, None) for seed in (*HINTS.get(name, ()), *range(SEARCHED_SEEDS)))
+    kept = [(path.stem, *kept_story(path)) for path in stories_of(name)]
+    for _, seed, steps in kept:
+        judge(simulate(seed, scenario=steps))
+    # Where the library has changed so much that the story tells it no more, a bounded search finds it again.
+    drawn = ((f"seed {seed}", seed, None) for seed in range(SEARCHED_SEEDS))
     with planted(name):
         for title, seed, steps in (*kept, *drawn):
             seen = {each.check for each in simulate(seed, scenario=steps).violations}

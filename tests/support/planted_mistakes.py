@@ -262,7 +262,13 @@ def kernel_cleaned_by_attachment(patch: pytest.MonkeyPatch) -> None:
 @mistake("kernels_hold_nothing_else")
 def pins_never_forgotten(patch: pytest.MonkeyPatch) -> None:
     """A pin stays when nothing rests on it any more."""
-    patch.setattr(plan_node, "_forget_pins", lambda *_: ())
+    patch.setattr(plan_node, "_forget_pins", lambda *_, **__: ())
+
+
+@mistake("held_address_is_delivered")
+def new_link_never_adopted(patch: pytest.MonkeyPatch) -> None:
+    """A Pod that keeps UID, IP and readiness behind a new link is waited for until somebody moves the address."""
+    patch.setattr(handover, "is_found_anew", lambda _: False)
 
 
 @mistake("former_holder_is_silent", "announced_by_holders")
@@ -375,7 +381,7 @@ def route_put_without_its_guard(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("persistip.runtime.execute._lets_send", lambda *_: False)
 
 
-@mistake("is_quiet_at_rest", "fresh_process_finds_nothing_to_do", "unopposed_route_holds", "ready_means_delivered")
+@mistake("release_comes_to_its_end", "kernels_hold_nothing_else")
 def release_waits_for_its_successor(patch: pytest.MonkeyPatch) -> None:
     """What a Pod is to release at once stays until the next Pod's entries stand."""
     patch.setattr(plan_node, "_due", lambda *_: frozenset())

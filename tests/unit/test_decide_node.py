@@ -224,7 +224,7 @@ def test_next_owner_of_the_ip_gets_nothing(kernel: Kernel) -> None:
     plan = kernel.look(attachment(nodes=(said(),)), now=LATER)
     assert plan.is_settled
     [report] = [each.report for each in plan.reports]
-    assert (report.state, report.reason) == (NodeStateName.FAILED, "PodLinkNotFound")
+    assert (report.state, report.reason) == (NodeStateName.FAILED, "PodLinkChanged")
     assert "veth-z" in report.message
     assert "veth-x" in report.message
     assert kernel.state.entries == frozenset()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import attrs
 
 from persistip.model.address import Prefix, is_single, never_usable, show
-from persistip.model.attachment import AddressAttachment, Holder, How, Release
+from persistip.model.attachment import POD_LINK_CHANGED, AddressAttachment, Holder, How, Release
 from persistip.model.conditions import Reason
 from persistip.model.entry import Entry, ExemptEntry, GuardEntry, NodeState, Pin, PodLink, ProxyEntry, RouteEntry
 
@@ -20,7 +20,7 @@ from persistip.model.entry import Entry, ExemptEntry, GuardEntry, NodeState, Pin
 class Trouble:
     """Why a holder's entries cannot stand; ``is_brief``: the kernel usually resolves it by itself at once."""
 
-    reason: Reason
+    reason: str
     message: str
     is_brief: bool = False
 
@@ -112,7 +112,7 @@ def _find_pin(attachment: AddressAttachment, holder: Holder, former: Pin | None,
             f"{other.link.name} ({other.hardware_address}) answers for the IP of Pod {holder.pod_name}, "
             f"which was found on {pinned.link.name} ({pinned.hardware_address})"
         )
-        return Trouble(reason=Reason.POD_LINK_NOT_FOUND, message=said)
+        return Trouble(reason=POD_LINK_CHANGED, message=said)
     if len({(link.link, link.hardware_address) for link in answers}) > 1:
         said = f"the IPs of Pod {holder.pod_name} are on different links"
         return Trouble(reason=Reason.POD_LINK_NOT_FOUND, message=said)

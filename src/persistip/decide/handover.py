@@ -20,9 +20,11 @@ import attrs
 
 from persistip.decide.candidates import is_delivering
 from persistip.decide.departed import is_node_gone
+from persistip.decide.relink import is_found_anew
 from persistip.decide.verdict import Claim
 from persistip.model.address import Prefix, overlap
 from persistip.model.attachment import (
+    POD_LINK_CHANGED,
     AddressAttachment,
     AttachedAddress,
     AttachmentSpec,
@@ -32,6 +34,7 @@ from persistip.model.attachment import (
     Reference,
     Release,
 )
+from persistip.model.conditions import Reason
 from persistip.model.keys import node_label
 from persistip.model.pod import Pod
 from persistip.model.views import RouteView
@@ -118,7 +121,7 @@ def next_spec(view: RouteView, attachment: AddressAttachment, wanted: Wanted) ->
         releasing=releases,
         damped=_next_damped(view, spec, wanted),
     )
-    return _with_epoch(view, spec, next_)
+    return _with_epoch(view, spec, next_, is_due=is_same_pod and is_found_anew(view))
 
 
 def _is_same_place(one: Holder | None, other: Holder | None) -> bool:
@@ -223,15 +226,15 @@ def _find_pod(view: RouteView, uid: str) -> Pod | None:
     return next((pod for pod in view.pods if pod.meta.uid == uid), None)
 
 
-def _with_epoch(view: RouteView, old: AttachmentSpec, new: AttachmentSpec) -> AttachmentSpec:
+def _with_epoch(view: RouteView, old: AttachmentSpec, new: AttachmentSpec, *, is_due: bool = False) -> AttachmentSpec:
     """
-    Raise the epoch if agents must do something else now.
+    Raise the epoch if agents must do something else now, or if it *is_due* for a reason of its own.
 
     Not for finished entries taken away, AfterReady turned to Now, ``prepared`` or ``damped``: the first two tell agents
     nothing that they do not already know how to do, the others are not theirs.
     """
     added = any(release.epoch == 0 for release in new.releasing)
-    if not added and _duties(old) == _duties(new):
+    if not added and not is_due and _duties(old) == _duties(new):
         return new
     epoch = next_epoch(old.epoch, view.now)
     releasing = tuple(
@@ -275,4 +278,5 @@ def holder_report(attachment: AddressAttachment) -> tuple[str, str, str] | None:
     report = attachment.report_of(holder.node_name) if holder is not None else None
     if report is None or report.epoch != attachment.spec.epoch:
         return None
-    return report.state, report.reason, report.message
+    reason = Reason.POD_LINK_NOT_FOUND if report.reason == POD_LINK_CHANGED else report.reason
+    return report.state, reason, report.message

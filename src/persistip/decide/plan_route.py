@@ -21,6 +21,7 @@ from persistip.decide.fields import FLOWS, POD_ADDRESS
 from persistip.decide.handover import Wanted, drained_spec, first_spec, is_leaving, next_spec, select_forgotten
 from persistip.decide.holder import Choice, select_holder, to_holder
 from persistip.decide.networks import seen_on_network
+from persistip.decide.relink import found_anew_at
 from persistip.decide.report import route_status
 from persistip.decide.verdict import Claim, Verdict
 from persistip.model.actions import ClusterAction, CreateAttachment, DeleteAttachment, ReplaceAttachment, ReportRoute
@@ -75,7 +76,10 @@ def plan_route(view: RouteView) -> RoutePlan:
             *route_events(view, route, status, verdict, choice),
         )
     actions += () if writes else _ask(view)
-    return RoutePlan(verdict=verdict, choice=choice, holder=holder, actions=actions, recheck_at=choice.recheck_at)
+    moments = [at for at in (choice.recheck_at, found_anew_at(view)) if at is not None and at > view.now]
+    return RoutePlan(
+        verdict=verdict, choice=choice, holder=holder, actions=actions, recheck_at=min(moments, default=None)
+    )
 
 
 def _ask(view: RouteView) -> tuple[ClusterAction, ...]:

@@ -140,6 +140,10 @@ class AttachmentSpec:
         return {node_label(name): "" for name in sorted(names)}
 
 
+POD_LINK_CHANGED = "PodLinkChanged"
+"""A node's reason when another link answers for the holder Pod's IP than the one it was pinned to."""
+
+
 @attrs.frozen(kw_only=True)
 class NodeReport:
     """

@@ -191,7 +191,8 @@ _ROUTE_DATAPATH = (
         Reason.POD_LINK_NOT_FOUND,
         "The node does not find the Pod behind its IP: no link leads there, nobody answers, or another link or "
         "hardware address does.",
-        "Look at the Pod's network on that node. Deleting the Pod lets another take over.",
+        "Look at the Pod's network on that node. Deleting the Pod lets another take over. Where another link answers "
+        "for a Pod that stays Ready, it is taken for the Pod's after a minute.",
     ),
     _waits(
         Reason.PROGRAMMING_FAILED,

@@ -8,7 +8,7 @@ attachment in the API, whatever the processes know.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from ipaddress import ip_network
 
 from persistip.backends.memory import Delivered
@@ -93,11 +93,6 @@ class KernelJudge:
             if entry.link in found and entry.pod_ip in self._site.told_ips.get(uid, ()):
                 return True
         return False
-
-    def forget(self, pods: Iterable[str]) -> None:
-        """Their machine has lost its memory, and with it where they were found."""
-        gone = set(pods)
-        self._pinned = {each for each in self._pinned if each[1] not in gone}
 
     def _note_pins(self) -> None:
         for machine in self._site.machines.values():

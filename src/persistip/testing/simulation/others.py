@@ -7,10 +7,13 @@ about who holds, foreign routes in the way, machines that are suspected.
 
 from __future__ import annotations
 
+import asyncio
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
-from persistip.model.keys import Kind
+from persistip.model.attachment import AddressAttachment
+from persistip.model.keys import Kind, attachment_key
+from persistip.testing.simulation.rules import is_frozen
 from persistip.testing.simulation.site import ADDRESSES, SINGLES, SYSTEM, USER, addresses
 from persistip.testing.simulation.steps import PODS, Step, machines, routes, step
 
@@ -37,12 +40,20 @@ async def gateway_lists_anothers(simulation: Simulation, _: Step) -> None:
 
 @step(4)
 async def route_annotated(simulation: Simulation, step_: Step) -> None:
-    """Somebody wishes a Pod, freezes the choice, or takes all wishes back."""
+    """Somebody wishes a Pod, freezes the choice just before a newer Pod comes, or takes all wishes back."""
     found = step_.pick(0, routes(simulation))
     if found is None:
         return
+    app = found.meta.name.split("-", maxsplit=1)[0]
+    attachment = simulation.ledger.objects.get(attachment_key(found.key))
+    present = attachment.spec.holder if isinstance(attachment, AddressAttachment) else None
+    theirs = [
+        pod.meta.name
+        for pod in simulation.site.pods(found.meta.namespace)
+        if pod.meta.name.startswith(app) and (present is None or present.pod_uid != pod.meta.uid)
+    ]
     wishes: tuple[dict[str, str], ...] = (
-        {"persistip.dev/prefer": step_.pick(2, PODS) or ""},
+        {"persistip.dev/prefer": step_.pick(2, theirs) or PODS[0]},
         {"persistip.dev/hold": "true"},
         {"persistip.dev/failback": "never"},
         {},
@@ -55,6 +66,13 @@ async def route_annotated(simulation: Simulation, step_: Step) -> None:
         body["metadata"]["annotations"] = {**kept, **(wish or {})}
 
     await simulation.site.edit(Kind.ROUTE, found.meta.namespace, found.meta.name, change)
+    if is_frozen(found) or not (wish or {}).get("persistip.dev/hold"):
+        return
+    await asyncio.sleep(1.5)
+    machine = step_.pick(3, machines(simulation, is_on=True))
+    if machine is not None:
+        name = f"{app}-{step_.numbers[4] % 4}"
+        await simulation.site.start_pod(found.meta.namespace, name, machine, ready_after=0.0)
 
 
 @step(2)
@@ -72,8 +90,11 @@ async def service_wants_address(simulation: Simulation, step_: Step) -> None:
 
 @step(2)
 async def obstacle_appears(simulation: Simulation, step_: Step) -> None:
-    """Something foreign stands in a kernel where an address should, or is taken away again."""
+    """Something foreign stands in a kernel where an address does or should, or is taken away again."""
     machine, value = step_.pick(0, machines(simulation, is_on=True)), step_.pick(6, ADDRESSES)
+    if machine is not None and step_.numbers[1] % 2:
+        standing = {str(entry.prefix) for entry in simulation.site.fabric.node(machine.name).entries}
+        value = step_.pick(2, [each for each in ADDRESSES if str(ip_network(each)) in standing]) or value
     if machine is None or value is None:
         return
     fabric, prefix = simulation.site.fabric, ip_network(value)
@@ -83,6 +104,31 @@ async def obstacle_appears(simulation: Simulation, step_: Step) -> None:
     else:
         simulation.trace.note("machine", f"{machine.name} has a foreign route for {value}")
         fabric.obstruct(machine.name, prefix, f"a foreign route for {value}")
+
+
+@step(2)
+async def obstacle_to_successor(simulation: Simulation, step_: Step) -> None:
+    """Something foreign stands where an address is delivered; then its Pod is not Ready, and another there follows."""
+    site = simulation.site
+    held = [
+        each
+        for each in simulation.ledger.objects.values()
+        if isinstance(each, AddressAttachment) and each.spec.holder is not None and each.spec.held_prefixes
+    ]
+    attachment = step_.pick(0, sorted(held, key=lambda each: each.meta.name))
+    holder = attachment.spec.holder if attachment is not None else None
+    if attachment is None or holder is None or not site.machines[holder.node_name].is_on:
+        return
+    for prefix in attachment.spec.held_prefixes:
+        simulation.trace.note("machine", f"{holder.node_name} has a foreign route for {prefix}")
+        site.fabric.obstruct(holder.node_name, prefix, f"a foreign route for {prefix}")
+    namespace, app = attachment.spec.route.namespace, attachment.spec.route.name.split("-", maxsplit=1)[0]
+    name = f"{app}-{step_.numbers[1] % 4}"
+    await site.start_pod(namespace, name, site.machines[holder.node_name], ready_after=0.0)
+    await asyncio.sleep(0.5)
+    for pod in site.pods(namespace):
+        if pod.meta.uid == holder.pod_uid:
+            await site.set_ready(pod.key, False, pod.meta.uid)
 
 
 @step(2)

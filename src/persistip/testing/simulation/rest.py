@@ -68,6 +68,7 @@ class RestJudge:
         self.order_of_events_is_without_effect()
         for attachment in self._attachments:
             self.attachment_has_its_route(attachment)
+            self.release_comes_to_its_end(attachment)
         for route in self._routes:
             self.unopposed_route_holds(route)
             self.ready_means_delivered(route)
@@ -141,6 +142,21 @@ class RestJudge:
             self._trace.accuse("P3", self.unopposed_route_holds, said)
         elif set(attachment.spec.held_prefixes) != claims:
             self._trace.accuse("P3", self.unopposed_route_holds, f"{route.key.path}: {brief(attachment.spec)}")
+        else:
+            self.held_address_is_delivered(attachment)
+
+    def held_address_is_delivered(self, attachment: AddressAttachment) -> None:
+        """A node that runs delivers to a Pod that runs, whatever became of its link, unless something is in the way."""
+        holder = attachment.spec.holder
+        pod = self._pod(holder.pod_uid) if holder is not None else None
+        if holder is None or pod is None or attachment.is_confirmed or not pod.ready:
+            return
+        sandbox = self._site.sandboxes.get(holder.pod_uid)
+        obstacles = self._site.fabric.node(holder.node_name).obstacles
+        is_up = self._site.machines[holder.node_name].is_on and sandbox is not None and sandbox.is_up
+        if is_up and overlap(attachment.spec.held_prefixes, obstacles) is None:
+            said = f"{name_of(attachment)}: {brief(attachment.spec)}, and {attachment.report_of(holder.node_name)}"
+            self._trace.accuse("P3", self.held_address_is_delivered, said)
 
     @staticmethod
     def _is_held_fast(route: GKEIPRoute, pod: Pod) -> bool:
@@ -208,6 +224,13 @@ class RestJudge:
         if not attachment.spec.releasing:
             said = f"{name_of(attachment)} has no route: {brief(attachment.spec)}"
             self._trace.accuse("P4", self.attachment_has_its_route, said)
+
+    def release_comes_to_its_end(self, attachment: AddressAttachment) -> None:
+        """What is to be released at once is released, by a node that runs."""
+        for release in attachment.spec.releasing:
+            if release.how is How.NOW and self._site.machines[release.node_name].is_on:
+                said = f"{name_of(attachment)}: {brief(attachment.spec)}"
+                self._trace.accuse("P3", self.release_comes_to_its_end, said)
 
     def kernels_hold_nothing_else(self) -> None:
         """Every entry and pin is for what the API says of that node; every foreign thing is where it was."""

@@ -231,7 +231,6 @@ class Simulation:
         """A machine stops, with all that runs there."""
         await self.crash_agent(machine.name, back_after=None)
         self.site.power_off(machine)
-        self._kernels.forget(uid for uid, each in self.site.sandboxes.items() if each.machine == machine.name)
 
     async def power_on(self, machine: Machine) -> None:
         """A machine boots."""

@@ -178,11 +178,11 @@ class Site:
         )
 
     def power_off(self, machine: Machine) -> None:
-        """The machine stops, its kernel's memory with it."""
+        """The machine stops, its kernel's memory with it; the pins are on its disk."""
         machine.is_on = False
         self.fabric.cut(machine.name)
         kernel = self.fabric.node(machine.name)
-        for each in (kernel.entries, kernel.stale, kernel.pins, kernel.obstacles):
+        for each in (kernel.entries, kernel.stale, kernel.obstacles):
             each.clear()
         kernel.announced = frozenset()
         for sandbox in list(self.sandboxes.values()):

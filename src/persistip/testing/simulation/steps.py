@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from persistip.model.attachment import AddressAttachment
 from persistip.model.keys import Kind, attachment_name
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
@@ -179,10 +180,13 @@ async def ip_used_again(simulation: Simulation, step_: Step) -> None:
         await simulation.crash_agent(sandbox.machine, back_after=step_.fraction(4) * 0.1)
 
 
-@step(1)
+@step(2)
 async def link_made_again(simulation: Simulation, step_: Step) -> None:
-    """A Pod's link is made anew."""
-    sandbox = step_.pick(0, _sandboxes(simulation))
+    """A Pod's link is made anew, a holder's where there is one."""
+    attachments = (each for each in simulation.ledger.objects.values() if isinstance(each, AddressAttachment))
+    holders = {each.spec.holder.pod_uid for each in attachments if each.spec.holder is not None}
+    held = [each for each in _sandboxes(simulation) if each.uid in holders]
+    sandbox = step_.pick(0, held or _sandboxes(simulation))
     if sandbox is not None:
         simulation.trace.note("machine", f"makes the link of {sandbox.key.path} anew")
         simulation.site.recreate_link(sandbox)
