@@ -37,6 +37,7 @@ from setting.apiserver import (
     cpu_seconds,
     of_ours,
     opened,
+    options,
     peak_mb,
     run,
     show,
@@ -149,12 +150,13 @@ def writes_before(events: list[Mapping[str, Any]], moves: list[Move]) -> list[in
     return [sum(move.began_at <= each < move.seen_at for each in asked) for move in moves]
 
 
-async def measure(size: Size, moves: int, *, pause_seconds: float, as_json: bool) -> int:
+async def measure(given: argparse.Namespace) -> int:
     """All of it; the exit status."""
+    size = Size(given.routes, given.pods)
     async with opened(size) as cluster:
         began = time.monotonic()
         await cluster.fill()
-        filled = time.monotonic() - began
+        made_in = time.monotonic() - began
         with cluster.controller() as controller:
             await until(lambda: all_attached(cluster), "every route to be decided", seconds=300, every=0.5)
             routes = [
@@ -167,21 +169,19 @@ async def measure(size: Size, moves: int, *, pause_seconds: float, as_json: bool
                 moving = Moving(cluster, watcher, names=names)
                 await moving.settled_at_first()
                 await asyncio.sleep(2.0)  # the statuses that speak of it
-                return await measured(moving, controller.process.pid, moves, pause_seconds, as_json, filled)
+                return await measured(moving, controller.process.pid, given, made_in)
 
 
-async def measured(
-    moving: Moving, pid: int, moves: int, pause_seconds: float, as_json: bool, filled: float
-) -> int:
+async def measured(moving: Moving, pid: int, given: argparse.Namespace, made_in: float) -> int:
     """The moves of a cluster that has settled."""
-    cluster, size = moving.cluster, moving.cluster.size
+    cluster, size, moves = moving.cluster, moving.cluster.size, given.moves
     routes = list(moving.names.values())
     hops, done = [], []
     used, server_used, began = cpu_seconds(pid), cpu_seconds(cluster.server_pid), time.monotonic()
     with cluster.plane.audited() as log:
         for number in range(moves):
             hops.append(await moving.hop(number))
-            done.append(await moving.move(routes[number % len(routes)], pause_seconds=pause_seconds))
+            done.append(await moving.move(routes[number % len(routes)], pause_seconds=given.pause))
         # What comes late of its own accord belongs to the moves too: damping ends 10 seconds after.
         await asyncio.sleep(min(12.0, moves * 0.5))
     seconds = time.monotonic() - began
@@ -191,7 +191,7 @@ async def measured(
     before = writes_before(events, done)
     refused = [event for event in events if event["responseStatus"]["code"] >= 400]
     figures = {
-        "cluster": f"{size.routes:,} routes, {size.pods:,} Pods, {size.nodes} Nodes, made in {filled:.0f} s",
+        "cluster": f"{size.routes:,} routes, {size.pods:,} Pods, {size.nodes} Nodes, made in {made_in:.0f} s",
         "moves": moves,
         "one hop of the floor, ms": floor,
         "unready until the new agent has it, ms": move,
@@ -216,7 +216,7 @@ async def measured(
         Goal("writes before the new agent has it, median", median(before), at_most=WRITES_BEFORE),
         Goal("writes of a move, mean", len(writes) / moves, at_most=WRITES_IN_ALL),
     )
-    return show("A Pod turns unready: until the agent of the new node knows", figures, goals, as_json=as_json)
+    return show("A Pod turns unready: until the agent of the new node knows", figures, goals, as_json=given.json)
 
 
 async def all_attached(cluster: Cluster) -> bool:
@@ -251,17 +251,13 @@ def plan(cluster: Cluster, routes: list[int]) -> dict[str, Any]:
 
 def main() -> int:
     """Measure; 1 when a goal is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, seconds=1200)
     parser.add_argument("--routes", type=int, default=1_000)
     parser.add_argument("--pods", type=int, default=10_000, help="ten a route at least")
     parser.add_argument("--moves", type=int, default=200)
     parser.add_argument("--pause", type=float, default=0.1, help="seconds between a move and the next")
-    parser.add_argument("--seconds", type=float, default=1200, help="after which it is given up")
-    parser.add_argument("--json", action="store_true", help="print the figures instead of tables")
     given = parser.parse_args()
-    size = Size(given.routes, given.pods)
-    measuring = measure(size, given.moves, pause_seconds=given.pause, as_json=given.json)
-    return run(measuring, seconds=given.seconds)
+    return run(measure(given), given)
 
 
 if __name__ == "__main__":

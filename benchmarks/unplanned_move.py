@@ -22,15 +22,13 @@ import contextlib
 import math
 import os
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 from planned_move import ADDRESS, PORT, FloorNode, Silent, example, seen
 from rich.console import Console
 from rich.table import Table
+from setting.precedence import ahead
 
 from persistip.lab import sandbox
 from persistip.lab.cluster import Lab
@@ -97,42 +95,6 @@ async def measure_lab(kills: int, unready: int) -> list[EventResult]:
         if scene.failures:
             raise RuntimeError("; ".join(scene.failures))
         return [event for event in scene.events if event.standby and not event.planned]
-
-
-@contextlib.contextmanager
-def ahead() -> Iterator[None]:
-    """Keep this process and all that descend from it before the other sessions of the machine."""
-    over = threading.Event()
-    raised: set[int] = set()
-
-    def run() -> None:
-        while not over.wait(0.2):
-            for pid in _descendants(os.getpid()) - raised:
-                with contextlib.suppress(OSError):
-                    Path(f"/proc/{pid}/autogroup").write_text("-20")
-                    raised.add(pid)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        if not raised:
-            print("--ahead had no effect: autogroups are switched off, or need root", file=sys.stderr)
-
-
-def _descendants(root: int) -> set[int]:
-    parents: dict[int, int] = {}
-    for each in Path("/proc").iterdir():
-        if each.name.isdigit():
-            with contextlib.suppress(OSError):
-                parents[int(each.name)] = int((each / "stat").read_text().rpartition(")")[2].split()[1])
-    found = {root}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
 
 
 def _at(values: list[float], percent: float) -> float:

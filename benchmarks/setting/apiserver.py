@@ -11,6 +11,7 @@ KUBEBUILDER_ASSETS names others.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from statistics import median, quantiles
@@ -37,6 +38,7 @@ from audit import AuditLog
 from controlplane import ControlPlane
 from kubernetes_binaries import MissingError
 from programs import LOOPBACK, Program
+from setting.precedence import ahead
 
 from persistip.backends.apiserver.access import Access, Load
 from persistip.backends.apiserver.client import Client
@@ -238,7 +240,9 @@ class Cluster:
 
     async def add_route(self, body: Mapping[str, Any]) -> None:
         """Make a route."""
-        await self.ask("POST", f"/apis/networking.gke.io/v1/namespaces/{body['metadata']['namespace']}/gkeiproutes", body)
+        await self.ask(
+            "POST", f"/apis/networking.gke.io/v1/namespaces/{body['metadata']['namespace']}/gkeiproutes", body
+        )
 
     # ------------------------------------------------------------ ours
     def token(self, account: str, node: str = "") -> str:
@@ -282,7 +286,9 @@ async def opened(size: Size) -> AsyncIterator[Cluster]:
     """A control plane with ours installed and nothing else in it."""
     with ControlPlane() as plane:
         plane.install_persistip(namespace=NAMESPACE)
-        async with Client(access(plane.servers[0].url, plane.folder / "ca.crt", plane.admin), user_agent="bench") as admin:
+        async with Client(
+            access(plane.servers[0].url, plane.folder / "ca.crt", plane.admin), user_agent="bench"
+        ) as admin:
             yield Cluster(plane, size, admin)
 
 
@@ -427,17 +433,27 @@ def show(title: str, figures: Mapping[str, Any], goals: Iterable[Goal], *, as_js
     return 0 if all(each.met for each in goals) else 1
 
 
-def run(measuring: Coroutine[Any, Any, int], *, seconds: float) -> int:
-    """Run a measurement that must end within *seconds*; its exit status."""
+def options(description: str | None, *, seconds: float) -> argparse.ArgumentParser:
+    """What every measurement can be told."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=seconds, help="after which it is given up")
+    parser.add_argument("--json", action="store_true", help="print the figures instead of tables")
+    parser.add_argument("--ahead", action="store_true", help="before the machine's other sessions (root; autogroups)")
+    return parser
+
+
+def run(measuring: Coroutine[Any, Any, int], given: argparse.Namespace) -> int:
+    """Run a measurement within the time that it was given; its exit status."""
 
     async def bounded() -> int:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(given.seconds):
             return await measuring
 
     # What is started is killed when this ends, also by a signal.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        return asyncio.run(bounded())
+        with ahead() if given.ahead else nullcontext():
+            return asyncio.run(bounded())
     except MissingError as missing:
         print(f"no control plane to measure with: {missing}", file=sys.stderr)
         return NO_PROGRAMS

@@ -80,9 +80,9 @@ class Seen:
 class Watching:
     """All nodes of the plan."""
 
-    def __init__(self, plan: Mapping[str, Any], stack: AsyncExitStack, group: asyncio.TaskGroup) -> None:
+    def __init__(self, plan: Mapping[str, Any], stack: AsyncExitStack, tasks: set[asyncio.Task[None]]) -> None:
         self._server, self._authority = plan["server"], Path(plan["authority"])
-        self._stack, self._group, self._fabric = stack, group, MemoryFabric()
+        self._stack, self._tasks, self._fabric = stack, tasks, MemoryFabric()
 
     async def start(self, name: str, facts: Mapping[str, Any]) -> None:
         """One node; returns once it has been handed everything that concerns it."""
@@ -90,13 +90,13 @@ class Watching:
         inner = ApiServerCluster(load, SystemClock(), node_name=name, instance=name)
         cluster = Seen(await self._stack.enter_async_context(inner), name)
         if "pods" not in facts:
-            self._group.create_task(self._only_watch(cluster))
+            self._tasks.add(asyncio.create_task(self._only_watch(cluster)))
             return
         self._fabric.add_node(name, ip_address(facts["ip"]))
         for pod, ips in facts["pods"].items():
             self._fabric.add_pod(name, pod, tuple(IPv4Address(ip) for ip in ips))
         agent = Agent(name, cluster, MemoryDatapath(self._fabric, name), SilentAnnouncer())
-        self._group.create_task(agent.run())
+        self._tasks.add(asyncio.create_task(agent.run()))
 
     async def _only_watch(self, cluster: Seen) -> None:
         async for _ in cluster.changes():
@@ -114,7 +114,10 @@ class Watching:
                 at = time.monotonic_ns()
                 for line in filter(None, lines):
                     conditions = json.loads(line)["object"]["status"].get("conditions", ())
-                    say(at=at, floor=next((each.get("message", "") for each in conditions if each["type"] == "Ready"), ""))
+                    say(
+                        at=at,
+                        floor=next((each.get("message", "") for each in conditions if each["type"] == "Ready"), ""),
+                    )
 
 
 async def main() -> None:
@@ -123,17 +126,17 @@ async def main() -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     plan = json.loads(await reader.readline())
     async with AsyncExitStack() as stack:
-        try:
-            async with asyncio.TaskGroup() as group:
-                watching = Watching(plan, stack, group)
-                if "floor" in plan:
-                    group.create_task(watching.watch_floor(plan["floor"], plan["floor_token"]))
-                await side_by_side(watching.start(name, facts) for name, facts in plan["nodes"].items())
-                say(started=len(plan["nodes"]), at=time.monotonic_ns())
-                await reader.read()
-                raise EOFError  # the way to end a group of tasks
-        except* EOFError:
-            pass
+        tasks: set[asyncio.Task[None]] = set()
+        watching = Watching(plan, stack, tasks)
+        if "floor" in plan:
+            tasks.add(asyncio.create_task(watching.watch_floor(plan["floor"], plan["floor_token"])))
+        await side_by_side(watching.start(name, facts) for name, facts in plan["nodes"].items())
+        ending = asyncio.create_task(reader.read())
+        done, _ = await asyncio.wait({ending, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        for task in done - {ending}:
+            task.result()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import attrs
 
@@ -52,6 +53,7 @@ logger = logging.getLogger("persistip")
 
 _LEAST_RECHECK_SECONDS = 0.001
 _NOT_NOW_SECONDS = 0.05
+_ELECTED_SECONDS = 0.5
 
 
 class Controller:
@@ -154,6 +156,11 @@ class Controller:
 
     async def _observe(self) -> None:
         """Follow the cluster; from complete lists on anew when leadership is gained."""
+        if self._election is not None:
+            # Who leads at once would throw these lists away, which are most of a start; who does not has time.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ELECTED_SECONDS):
+                    await self._lists_anew.wait()
         while True:
             self._lists_anew.clear()
             following = asyncio.create_task(

@@ -14,7 +14,7 @@ from persistip.errors import ConfigError, StaleError, UnavailableError
 from persistip.model.keys import attachment_name
 from persistip.runtime.election import Election
 from persistip.settings import ElectionSettings
-from persistip.strategies import LeaseRecord
+from persistip.strategies import Batch, LeaseRecord
 from persistip.testing import builders, seed
 from persistip.testing.virtualtime import LoopClock
 from persistip.wire.encode import from_model
@@ -256,6 +256,27 @@ async def test_controller_without_the_lease_does_nothing() -> None:
         assert store.revision == before
         await other.write(attrs.evolve(taken, holder="", duration_seconds=1.0))
         await asyncio.sleep(1)
+        assert await store.get("AddressAttachment", "", attachment_name("tenant", "nat-0"))
+
+
+async def test_controller_that_leads_at_once_lists_once() -> None:
+    """Lists made before leadership are made anew, and most of a start; a controller that need not wait makes none."""
+
+    class Counting(MemoryCluster):
+        opened = 0
+
+        def changes(self) -> AsyncIterator[Batch]:
+            self.opened += 1
+            return super().changes()
+
+    store = MemoryStore(CLOCK)
+    await world(store)
+    cluster = Counting(store)
+    election = Election(Path(store), "only", CLOCK)
+    async with Controller(cluster, StaticAllocator(), clock=CLOCK, election=election) as only:
+        await only.synced.wait()
+        await asyncio.sleep(5)
+        assert cluster.opened == 1
         assert await store.get("AddressAttachment", "", attachment_name("tenant", "nat-0"))
 
 

@@ -407,6 +407,36 @@ async def test_source_that_is_refused_is_asked_again_soon_and_then_ever_later() 
     assert min(pauses[-3:]) > 20
 
 
+@pytest.mark.parametrize(
+    ("error", "longest_seconds"),
+    [
+        (UnavailableError("away"), 5),
+        (ThrottledError("later", retry_after_seconds=12), 12),
+        (RefusedError("no", reason="Forbidden"), 30),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+async def test_source_long_away_is_looked_for_as_often_as_its_error_allows(
+    error: BackendError, longest_seconds: float
+) -> None:
+    """In the long run one that is away is asked every 5 s, one that refuses twice a minute, a busy one as told."""
+    loop = asyncio.get_running_loop()
+    opened: list[float] = []
+
+    async def source() -> AsyncIterator[int]:
+        opened.append(loop.time())
+        raise error
+        yield 0
+
+    task = asyncio.create_task(follow(source, lambda _: None, name="test", on_gap=lambda: None))
+    await asyncio.sleep(600)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    pauses = [after - before for before, after in itertools.pairwise(opened)]
+    assert 0.8 * longest_seconds <= max(pauses) <= longest_seconds
+    assert max(pauses[-5:]) >= 0.8 * longest_seconds
+
+
 async def test_loop_that_fails_ends_the_wait_for_all() -> None:
     """A fault of ours in one loop ends the process's wait with that fault, and the others can still be stopped."""
     tasks = Tasks()

@@ -14,13 +14,16 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
-from persistip.errors import BackendError, RefusedError, UnavailableError
+from persistip.errors import BackendError, RefusedError, ThrottledError, UnavailableError
 from persistip.runtime.metrics import SOURCE_GAPS, Silence, Telemetry
 from persistip.runtime.retry import FAILED, Backoff, delay_after, outcome_of
 
 logger = logging.getLogger("persistip")
 
 T = TypeVar("T")
+
+SOURCE = Backoff(last_seconds=5.0)
+"""For a source that is away. While it is, nobody moves anything: it is looked for often, however long it takes."""
 
 
 async def follow(
@@ -29,13 +32,15 @@ async def follow(
     *,
     name: str,
     on_gap: Callable[[], None],
-    backoff: Backoff = FAILED,
+    backoff: Backoff = SOURCE,
     telemetry: Telemetry | None = None,
 ) -> None:
     """
     Hand every item of *source* to *handle*, and open the source anew whenever it breaks or ends.
 
     *on_gap* is called at each break: from then until the next complete delivery something may have been missed.
+    What is refused comes back ever later, since mostly a person must lift that, but soon at first: an API server that
+    has just started refuses what it allows a second later.
     """
     telemetry = telemetry or Silence()
     attempt = 0
@@ -55,10 +60,9 @@ async def follow(
         attempt += 1
         on_gap()
         telemetry.count(SOURCE_GAPS, name)
-        delay = backoff.delay(attempt, name)
-        if not isinstance(error, RefusedError):
-            # A server that has just started knows nobody's rights yet; without a source nothing at all is done.
-            delay = max(delay, error_delay(error, attempt, name))
+        delay = (FAILED if isinstance(error, RefusedError) else backoff).delay(attempt, name)
+        if isinstance(error, ThrottledError):
+            delay = max(delay, error.retry_after_seconds)
         logger.warning(
             "lost a source of changes", extra={"source": name, "error": str(error), "retry_in_seconds": round(delay, 3)}
         )
