@@ -5,6 +5,7 @@ import inspect
 from pathlib import Path
 
 import aiohttp
+import attrs
 import msgspec
 import pytest
 
@@ -20,6 +21,7 @@ from persistip.backends.apiserver.errors import (
     error_from_transport,
 )
 from persistip.backends.apiserver.mailbox import Mailbox
+from persistip.backends.apiserver.reporting import Sightings
 from persistip.backends.apiserver.served import Served
 from persistip.errors import (
     BackendError,
@@ -30,7 +32,9 @@ from persistip.errors import (
     ThrottledError,
     UnavailableError,
 )
+from persistip.model.attachment import AddressAttachment, NodeReport, NodeStateName
 from persistip.model.keys import Kind, ObjectKey
+from persistip.strategies import Batch
 from persistip.testing import builders
 from persistip.wire.decode import Unreadable
 
@@ -193,6 +197,39 @@ async def test_follower_that_fails_ends_the_iteration() -> None:
 
 
 # ---------------------------------------------------------------- paths
+async def seconds_behind(seen: AddressAttachment, node: str, *, later: AddressAttachment | None = None) -> float:
+    """Return how long *node* waits when *seen* stands, and after a second *later*."""
+    loop = asyncio.get_running_loop()
+    sightings = Sightings()
+    sightings.note(seen)
+    if later is not None:
+        loop.call_later(1, sightings.learn, Batch(objects={later.key: later}))
+    began = loop.time()
+    await sightings.behind_holder(seen.meta.name, node, seconds=10)
+    return loop.time() - began
+
+
+@pytest.mark.looptime
+async def test_report_of_who_lets_go_waits_for_the_holders() -> None:
+    """Two nodes that report at once would cost a refusal: the other waits for the holder's word, and not for ever."""
+    moved = builders.attachment(holder=builders.pod(node="node-b"), epoch=7)
+    by_holder = NodeReport(node_name="node-b", epoch=7, state=NodeStateName.PROGRAMMED)
+    told = attrs.evolve(moved, nodes=(by_holder,))
+    assert await seconds_behind(moved, "node-a", later=told) == 1
+    assert await seconds_behind(moved, "node-a") == 10
+
+
+@pytest.mark.looptime
+async def test_report_that_need_not_wait_does_not() -> None:
+    """The holder's own node waits for nobody, and nobody for a holder that has reported, or where none is."""
+    moved = builders.attachment(holder=builders.pod(node="node-b"), epoch=7)
+    assert await seconds_behind(moved, "node-b") == 0
+    by_holder = NodeReport(node_name="node-b", epoch=7, state=NodeStateName.PROGRAMMED)
+    assert await seconds_behind(attrs.evolve(moved, nodes=(by_holder,)), "node-a") == 0
+    held_by_nobody = attrs.evolve(moved, spec=attrs.evolve(moved.spec, holder=None))
+    assert await seconds_behind(held_by_nobody, "node-a") == 0
+
+
 async def test_kind_of_several_versions_is_asked_for_under_each() -> None:
     """The versions of a kind are tried in turn, and after the last the first is next."""
     served = Served()

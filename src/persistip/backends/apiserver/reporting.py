@@ -7,9 +7,18 @@ metadata of the request is replaced by the object's before anything looks at it)
 So the report carries the version under which the UID was last seen; when another write came between, the object is read
 and, if it still is the same, the report sent again. A report about an attachment that was made again meanwhile would
 otherwise confirm a release that never happened.
+
+Of a move two nodes have to report, the new holder's and the one that lets go, and they would do so at the same moment:
+one of them would be refused, read, and ask again. The holder's word comes first, since traffic may wait for it; the
+other's waits for it, though not for long.
 """
 
 from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import attrs
 
 from persistip.backends.apiserver.client import Client
 from persistip.backends.apiserver.errors import SYSTEM, ConflictError
@@ -21,11 +30,21 @@ from persistip.strategies import Batch
 from persistip.wire.decode import Unreadable, decode_object
 
 
+@attrs.frozen
+class _Sighting:
+    """What was seen; ``awaited`` is the node of a holder that has yet to report, empty where there is none."""
+
+    uid: str
+    version: str
+    awaited: str
+
+
 class Sightings:
     """Under which version each attachment was last seen."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[str, str]] = {}
+        self._seen: dict[str, _Sighting] = {}
+        self._news = asyncio.Event()
 
     def learn(self, batch: Batch) -> None:
         """What the watch says."""
@@ -36,15 +55,31 @@ class Sightings:
                 self.note(found)
             elif key.kind is Kind.ATTACHMENT:
                 self._seen.pop(key.name, None)
+        self._tell()
 
     def note(self, found: AddressAttachment) -> None:
         """What a read or a write of ours returned."""
-        self._seen[found.meta.name] = (found.meta.uid, found.meta.resource_version)
+        holder = found.spec.holder
+        awaited = holder.node_name if holder is not None and not found.is_confirmed else ""
+        self._seen[found.meta.name] = _Sighting(found.meta.uid, found.meta.resource_version, awaited)
+        self._tell()
 
     def version(self, name: str, uid: str) -> str | None:
         """The version under which the attachment with that UID was last seen."""
         seen = self._seen.get(name)
-        return seen[1] if seen is not None and seen[0] == uid else None
+        return seen.version if seen is not None and seen.uid == uid else None
+
+    async def behind_holder(self, name: str, node_name: str, *, seconds: float) -> None:
+        """Until no other node than *node_name* is to report as the holder's, *seconds* at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while (seen := self._seen.get(name)) is not None and seen.awaited not in ("", node_name):
+                    await self._news.wait()
+
+    def _tell(self) -> None:
+        """Wake who waits for news; who comes later waits for the next."""
+        self._news.set()
+        self._news = asyncio.Event()
 
 
 async def read_version(client: Client, served: Served, sightings: Sightings, name: str, uid: str) -> str:

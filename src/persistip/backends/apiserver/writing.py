@@ -46,6 +46,8 @@ from persistip.wire.encode import from_model, status_from_model
 
 STATUS = "status"
 _TRIES = 4
+_BEHIND_SECONDS = 0.1
+"""How long a node that lets go gives the holder's: longer than programming takes, short for whoever waits for it."""
 
 
 class Writer:
@@ -73,6 +75,7 @@ class Writer:
             case SetFinalizers():
                 return await self._set_finalizers(action)
             case ReportNode(name=name, uid=uid, report=report):
+                await self._sightings.behind_holder(name, report.node_name, seconds=_BEHIND_SECONDS)
                 return await self._report_node(name, uid, status_from_model(report))
             case RecordEvent():
                 await self._recorder.record(action)
@@ -150,7 +153,9 @@ class Writer:
             try:
                 outcome = await self._report(key, uid, version, status)
             except ConflictError:
-                version = None
+                # The watch may have told of the other write meanwhile, which saves asking.
+                tried, version = version, self._sightings.version(name, uid)
+                version = None if version == tried else version
                 continue
             if isinstance(outcome.written, AddressAttachment):
                 self._sightings.note(outcome.written)
