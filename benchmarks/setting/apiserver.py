@@ -62,7 +62,12 @@ class Size:
     """So many routes with an address and two Pods each, and Pods that match none, a hundred to a Node."""
 
     routes: int
-    pods: int
+    pods: int = attrs.field()
+
+    @pods.validator
+    def _is_whole(self, _: Any, pods: int) -> None:
+        if pods != self.routes and (pods % self.routes or pods < 10 * self.routes):
+            raise SystemExit("--pods must be a multiple of --routes, ten times as many or more")
 
     @property
     def nodes(self) -> int:
