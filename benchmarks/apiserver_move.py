@@ -39,6 +39,7 @@ from setting.apiserver import (
     opened,
     options,
     peak_mb,
+    quiet,
     run,
     show,
     spread,
@@ -180,7 +181,9 @@ async def measure(given: argparse.Namespace) -> int:
             async with Watcher(plan(cluster, routes)) as watcher:
                 moving = Moving(cluster, watcher, names=names)
                 await moving.settled_at_first()
-                await asyncio.sleep(2.0)  # the statuses that speak of it
+                # What the first decisions write would stand before the moves.
+                with cluster.plane.audited() as log:
+                    await quiet(log)
                 return await measured(moving, controller.process.pid, given, made_in)
 
 

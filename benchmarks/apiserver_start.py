@@ -36,6 +36,7 @@ from setting.apiserver import (
     opened,
     options,
     peak_mb,
+    quiet,
     route_body,
     run,
     show,
@@ -46,7 +47,6 @@ from persistip.errors import BackendError
 
 TIME_RATIO, MEMORY_RATIO = 10.0, 5.0
 LAST = "zzz-last"
-QUIET_SECONDS = 3.0
 
 
 async def first(cluster: Cluster) -> dict[str, Any]:
@@ -56,12 +56,7 @@ async def first(cluster: Cluster) -> dict[str, Any]:
         began = time.monotonic()
         await until(lambda: all_attached(cluster), "every route to be decided", seconds=600, every=0.2)
         attached = time.monotonic() - began
-        written, since = -1, time.monotonic()
-        while time.monotonic() - since < QUIET_SECONDS:
-            await asyncio.sleep(0.5)
-            now = sum(event["verb"] in WRITES for event in of_ours(log))
-            if now != written:
-                written, since = now, time.monotonic()
+        since = await quiet(log)
         peak, used = peak_mb(pid), cpu_seconds(pid)
     events = of_ours(log)
     return {

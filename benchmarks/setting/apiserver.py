@@ -327,6 +327,17 @@ def of_ours(log: AuditLog) -> list[Mapping[str, Any]]:
     return [event for event in found if event.get("objectRef", {}).get("resource") != "leases"]
 
 
+async def quiet(log: AuditLog, *, seconds: float = 3.0) -> float:
+    """Until ours has written nothing for so long; the instant of the monotonic clock at which that began."""
+    written, since = -1, time.monotonic()
+    while time.monotonic() - since < seconds:
+        await asyncio.sleep(0.5)
+        now = sum(event["verb"] in WRITES for event in of_ours(log))
+        if now != written:
+            written, since = now, time.monotonic()
+    return since
+
+
 def counted(events: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Requests by what they are: ``verb resource/subresource``."""
     found: dict[str, int] = {}
