@@ -45,6 +45,7 @@ class Seen:
 
     def __init__(self, inner: ApiServerCluster, node: str) -> None:
         self._inner, self._node = inner, node
+        self.synced = asyncio.Event()
 
     async def changes(self) -> AsyncIterator[Batch]:
         """Its batches."""
@@ -55,6 +56,7 @@ class Seen:
                 yield batch
                 if is_first and batch.synced:
                     say(synced=self._node, at=at)
+                    self.synced.set()
                     is_first = False
                 for found in batch.objects.values():
                     if isinstance(found, AddressAttachment):
@@ -91,6 +93,7 @@ class Watching:
         cluster = Seen(await self._stack.enter_async_context(inner), name)
         if "pods" not in facts:
             self._tasks.add(asyncio.create_task(self._only_watch(cluster)))
+            await cluster.synced.wait()
             return
         self._fabric.add_node(name, ip_address(facts["ip"]))
         for pod, ips in facts["pods"].items():
