@@ -10,6 +10,7 @@ from __future__ import annotations
 import attrs
 
 from persistip.errors import ConfigError
+from persistip.model.bounds import above, at_least
 from persistip.model.views import Policy
 
 
@@ -52,8 +53,9 @@ class ElectionSettings:
 
     def __attrs_post_init__(self) -> None:
         if not 0 < self.retry_seconds < self.renew_seconds < self.lease_seconds:
-            message = "election: 0 < retry_seconds < renew_seconds < lease_seconds must hold"
-            raise ConfigError(message)
+            given = f"{self.retry_seconds:g}, {self.renew_seconds:g}, {self.lease_seconds:g}"
+            names = "settings election.retry_seconds, renew_seconds and lease_seconds"
+            raise ConfigError(f"{names} are {given}; each must be more than the one before, and the first more than 0")
 
 
 @attrs.frozen(kw_only=True)
@@ -62,14 +64,14 @@ class ControllerSettings:
 
     policy: Policy = Policy()
     """What changes decisions; must be the same on every replica."""
-    workers: int = attrs.field(default=8, validator=attrs.validators.ge(1))
+    workers: int = attrs.field(default=8, validator=at_least(1))
     """How many keys are worked on at a time; each waits for the API server most of its time."""
-    write_burst: int = attrs.field(default=50, validator=attrs.validators.ge(1))
+    write_burst: int = attrs.field(default=50, validator=at_least(1))
     """How many passes over one object may write something before it is slowed down; another writer that undoes ours
     must not become a storm."""
-    writes_per_second: float = attrs.field(default=2.0, validator=attrs.validators.gt(0))
+    writes_per_second: float = attrs.field(default=2.0, validator=above(0))
     """To how many such passes a second it is then slowed down."""
-    grace_seconds: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
+    grace_seconds: float = attrs.field(default=5.0, validator=at_least(0))
     """How long a stop waits for what is in work."""
     election: ElectionSettings = ElectionSettings()
     """How replicas agree on one of them."""
@@ -86,9 +88,9 @@ class AnnounceSettings:
 
     offsets_seconds: tuple[float, ...] = (0.0, 0.05, 0.2, 1.0, 2.0, 5.0)
     """The first times an announcement is sent, in seconds from its start."""
-    every_seconds: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
+    every_seconds: float = attrs.field(default=10.0, validator=above(0, "announce"))
     """How often it is repeated after those."""
-    until_seconds: float = 300.0
+    until_seconds: float = attrs.field(default=300.0, validator=at_least(0, "announce"))
     """When its last repeat may be, in seconds from its start."""
 
 
@@ -102,13 +104,13 @@ class AgentSettings:
     """Where pins are recorded; must outlive the process, and need not outlive the machine's boot."""
     sysctl_directory: str = "/proc/sys"
     """Where kernel settings are written; a container may not write its own, so the node's are mounted elsewhere."""
-    resync_seconds: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
+    resync_seconds: float = attrs.field(default=30.0, validator=above(0))
     """After how long the kernel is looked at though nothing was heard: some changes send no event."""
-    kernel_quiet_seconds: float = attrs.field(default=0.02, validator=attrs.validators.ge(0))
+    kernel_quiet_seconds: float = attrs.field(default=0.02, validator=at_least(0))
     """Least time between two looks that only the kernel's own events asked for: a storm of them must not fill a CPU."""
-    rounds: int = attrs.field(default=4, validator=attrs.validators.ge(1))
+    rounds: int = attrs.field(default=4, validator=at_least(1))
     """How often one pass may look, act and look again before what is left waits for the next."""
     announce: AnnounceSettings = AnnounceSettings()
     """The announcer's schedule."""
-    grace_seconds: float = attrs.field(default=2.0, validator=attrs.validators.ge(0))
+    grace_seconds: float = attrs.field(default=2.0, validator=at_least(0))
     """How long a stop waits for what is in work."""

@@ -11,6 +11,9 @@ ROOT = Path(__file__).parents[2]
 WALK = ROOT / "docs" / "explanation" / "one-address.md"
 RULES = ROOT / "docs" / "explanation" / "rules.md"
 NAME = re.compile(r"`(persistip(?:\.\w+)+)(?:\(\))?`")
+CASE = re.compile(r"\[([a-z0-9-]+)\]\(\.\./\.\./tests/golden/([a-z0-9-]+)\.in\.yaml\)")
+TEST = re.compile(r"`(test_\w+)`")
+NUMBER = re.compile(r"^\| ([0-9]+)\.([0-9]+) \|", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
@@ -48,3 +51,37 @@ def test_page_links_lead_somewhere(page: Path) -> None:
     """Every relative link of a page leads to a file."""
     targets = [target for target in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in target]
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_every_golden_case_shows_a_rule() -> None:
+    """The page of the rules names each example, by its own name, and none that is not there."""
+    named = CASE.findall(RULES.read_text(encoding="utf-8"))
+    assert [(text, case) for text, case in named if text != case] == []
+    assert {case for _, case in named} == {
+        path.name.removesuffix(".in.yaml") for path in ROOT.glob("tests/golden/*.in.yaml")
+    }
+
+
+def test_every_test_that_shows_a_rule_is_there() -> None:
+    """What an example cannot show is shown by a test of that name."""
+    there = {
+        name
+        for path in ROOT.glob("tests/*/test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    }
+    named = set(TEST.findall(RULES.read_text(encoding="utf-8")))
+    assert named
+    assert named <= there, named - there
+
+
+def test_rules_of_every_section_are_numbered() -> None:
+    """Six sections, each numbered from one without a gap, and every rule has something to show it."""
+    page = RULES.read_text(encoding="utf-8")
+    numbers = [(int(section), int(number)) for section, number in NUMBER.findall(page)]
+    assert sorted({section for section, _ in numbers}) == [1, 2, 3, 4, 5, 6]
+    for section in range(1, 7):
+        own = [number for of, number in numbers if of == section]
+        assert own == list(range(1, len(own) + 1)), section
+    rows = [line for line in page.splitlines() if NUMBER.match(line)]
+    assert len(rows) == len(numbers)
+    assert [row for row in rows if not CASE.search(row) and not TEST.search(row)] == []

@@ -8,6 +8,7 @@ import attrs
 from hypothesis import strategies as st
 from world import CLASS, T0, node, pod
 
+from persistip.decide.agents import LABELS
 from persistip.model.address import AddressSpec
 from persistip.model.attachment import (
     AddressAttachment,
@@ -140,6 +141,15 @@ def nodes() -> st.SearchStrategy[Node]:
         st.booleans(),
         st.sampled_from([()] * 8 + [(ip_address("203.0.113.15"),), (ip_address("203.0.113.9"),)]),
     )
+
+
+@st.composite
+def agents(draw: st.DrawFn) -> Pod:
+    """Pods of agents, one or two on a node."""
+    node_name, again = draw(st.sampled_from(NODES)), draw(st.sampled_from(["", "-next"]))
+    found = pod(f"agent-{node_name}{again}", node_name, ready=draw(st.booleans()), host_network=True, ips=())
+    namespace = draw(st.sampled_from(["persistip-system", "persistip-system", NAMESPACES[0]]))
+    return attrs.evolve(found, meta=attrs.evolve(found.meta, namespace=namespace, labels=dict(LABELS)))
 
 
 @st.composite
@@ -333,6 +343,7 @@ def objects() -> st.SearchStrategy[ClusterObject]:
         nodes(),
         pods(),
         pods(),
+        agents(),
         routes(),
         routes(),
         routes(),

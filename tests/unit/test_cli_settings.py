@@ -1,5 +1,6 @@
 """Do the settings that change decisions reach them, from flags and from the environment?"""
 
+from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import yaml
 from commandline import call
 
-from persistip.cli import run
+from persistip.cli import main, run
 from persistip.model.views import Policy
 from persistip.settings import ControllerSettings
 
@@ -130,3 +131,56 @@ def test_controller_takes_settings_from_the_environment(
     monkeypatch.setenv("PERSISTIP_POLICY_NODE_CAP", "16")
     call("run", "controller", "--cluster", "memory:/x")
     assert [each.policy for each in taken] == [Policy(service_cidrs=RANGES, node_cap=16)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "controller", "--workers", "0"), "setting workers is 0; it must be at least 1"),
+        (("run", "controller", "--writes-per-second", "0"), "setting writes_per_second is 0; it must be more than 0"),
+        (("run", "controller", "--policy.damping-seconds=-1"), "setting policy.damping_seconds is -1; it must be at"),
+        (("run", "controller", "--election.lease-seconds", "1"), "are 2, 10, 1; each must be more than the one before"),
+        (("run", "agent", "--node-name", "a", "--rounds", "0"), "setting rounds is 0; it must be at least 1"),
+        (
+            ("run", "agent", "--node-name", "a", "--announce.every-seconds", "inf"),
+            "setting announce.every_seconds is inf; it must be more than 0, and finite",
+        ),
+        (("plan", "-f", "-", "--policy.node-cap=-1"), "setting policy.node_cap is -1; it must be at least 0"),
+        (("explain", "nat", "-f", "-", "--policy.damping-seconds", "nan"), "setting policy.damping_seconds is nan; it"),
+    ],
+)
+def test_setting_out_of_bounds_is_a_sentence(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value that cannot work is named with what would do, ends with status 2, and shows no traceback."""
+    monkeypatch.setattr("sys.argv", ["persistip", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr()
+    assert ended.value.code == 2
+    assert shown.err.startswith("persistip: setting")
+    assert said in shown.err
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "setting"),
+    [
+        (run.controller, ("--workers", "0"), "workers"),
+        (run.agent, ("--node-name", "a", "--rounds", "0"), "rounds"),
+    ],
+)
+def test_process_of_its_own_name_says_the_same(
+    command: Callable[[], None],
+    arguments: tuple[str, ...],
+    setting: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The console scripts of a container end like the verb."""
+    monkeypatch.setattr("sys.argv", ["persistip-x", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        command()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"persistip: setting {setting} is 0; it must be at least 1\n"

@@ -319,6 +319,68 @@ def test_damping_is_not_for_others_nor_for_what_ended_otherwise() -> None:
     assert world.attachment().spec.damped.pod_uid == "pod-x"  # type: ignore[union-attr]
 
 
+def existing(found: GKEIPRoute) -> GKEIPRoute:
+    """The route in the mode that does not ask for readiness."""
+    return attrs.evolve(found, reaction_mode="Exists")
+
+
+@pytest.mark.parametrize(
+    ("of_route", "away"),
+    [
+        (existing(route()), relabelled(pod("x", "a", age=50, ready=False))),
+        (route(), relabelled(pod("x", "a", age=50, ready=False))),
+    ],
+)
+def test_pod_that_lost_it_by_its_labels_takes_back_at_once(of_route: GKEIPRoute, away: Pod) -> None:
+    """An unready Pod that is deselected has not lost the address for want of readiness."""
+    world = World()
+    world.put(pod("x", "a", age=50), pod("yy", "b", age=60), of_route)
+    world.settle()
+    assert holder(world) == "x"
+    world.put(away)
+    world.settle()
+    assert holder(world) == "yy"
+    assert world.attachment().spec.damped is None
+    world.put(pod("x", "a", age=50, ready_at=world.now))
+    world.settle()
+    assert holder(world) == "x"
+
+
+def test_holder_that_a_newer_pod_displaced_is_not_damped() -> None:
+    """Where readiness is not asked for, nobody loses the address for want of it."""
+    world = World()
+    world.put(pod("x", "a", age=50, ready=False), existing(route()))
+    world.settle()
+    world.put(pod("yy", "b", age=1, ready=False))
+    world.settle()
+    assert holder(world) == "yy"
+    assert world.attachment().spec.damped is None
+
+
+def test_unready_holder_is_not_protected_from_a_damped_pod() -> None:
+    """Damping spares a Ready holder; one that holds unready by its mode gives way at once."""
+    world = World()
+    world.put(pod("x", "a", age=50), pod("yy", "b", age=60), route())
+    world.settle()
+    world.put(pod("x", "a", age=50, ready=False))
+    world.settle()
+    world.put(existing(world.route()), pod("yy", "b", age=60, ready=False), pod("x", "a", age=50, ready_at=world.now))
+    world.settle()
+    assert holder(world) == "x"
+
+
+def test_damped_entry_of_the_holder_itself_means_nothing() -> None:
+    """An attachment that somebody else wrote may name its own holder; the holder goes on holding."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.settle()
+    spec = attrs.evolve(world.attachment().spec, damped=Damped(pod_uid="pod-x", until_at=world.now + 100))
+    world.put(attrs.evolve(world.attachment(), spec=spec))
+    world.settle()
+    assert holder(world) == "x"
+    assert world.attachment().spec.damped is None
+
+
 def test_dropped_address_that_is_claimed_again_keeps_its_release_until_granted() -> None:
     """While the claim is pending nobody holds it: the node's confirmation is still due."""
     world = World()

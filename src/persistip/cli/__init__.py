@@ -14,9 +14,12 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from persistip.errors import ConfigError
+
 if TYPE_CHECKING:
     from cyclopts import App
 
+EXIT_SETTINGS = 2
 EXIT_PIPE, EXIT_INTERRUPTED = 141, 130
 """As a shell shows a process that SIGPIPE, or SIGINT, has ended."""
 INSIDE = "PERSISTIP_LAB_SANDBOX"
@@ -54,7 +57,10 @@ def main() -> None:
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             # Until here the process may have left at once (`persistip.__main__`); from now on something may be undone.
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        app()
+        app(sys.argv[1:])
+    except ConfigError as error:  # of a setting, which is checked before any verb has begun
+        print(f"persistip: {error}", file=sys.stderr)
+        sys.exit(EXIT_SETTINGS)
     except BrokenPipeError:
         # Whoever read our output has read enough (`persistip plan … | head`); the interpreter must not flush again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -127,12 +127,21 @@ def run_agent(
 
 def controller() -> None:
     """Console script `persistip-controller`."""
-    App(name="persistip-controller", default_command=run_controller, config=_env)()
+    _start(App(name="persistip-controller", default_command=run_controller, config=_env))
 
 
 def agent() -> None:
     """Console script `persistip-agent`."""
-    App(name="persistip-agent", default_command=run_agent, config=_env)()
+    _start(App(name="persistip-agent", default_command=run_agent, config=_env))
+
+
+def _start(command: App) -> None:
+    """Settings are checked while the command line is read, before there is a process to speak of."""
+    try:
+        command(sys.argv[1:])
+    except ConfigError as error:
+        print(f"persistip: {error}", file=sys.stderr)
+        sys.exit(EXIT_SETTINGS)
 
 
 async def _controller(

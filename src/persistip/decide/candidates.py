@@ -144,6 +144,17 @@ def present_holder(route: GKEIPRoute, attachment: AddressAttachment | None) -> H
     return attachment.spec.holder
 
 
+def lacks_readiness(view: RouteView, pod_uid: str) -> bool:
+    """Whether a Pod may not hold, and were it Ready, it might."""
+    pod = next((pod for pod in view.pods if pod.meta.uid == pod_uid), None)
+    if view.facts is None or (mode := mode_of(view.facts.route, view.modes)) is None or pod is None:
+        return False
+    if not view.facts.route.pod_selector.matches(pod.meta.labels):
+        return False
+    ready = attrs.evolve(pod, ready=True)
+    return pod_refusal(pod, view, mode) is not None and pod_refusal(ready, view, mode) is None
+
+
 def is_delivering(view: RouteView, pod_uid: str, families: frozenset[int]) -> bool:
     """
     Whether a former holder can still use what arrives for it.

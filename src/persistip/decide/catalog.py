@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from persistip.decide.agents import is_silent
 from persistip.decide.departed import Departed
 from persistip.decide.extracts import extract
 from persistip.decide.facts import Facts
@@ -195,6 +196,7 @@ class Catalog:
             doubled_ips=self._reach.pods.doubled_ips(pods),
             nodes=nodes,
             suspects=select_suspects(self.objects.get(self._suspects), nodes),
+            silent_agents=frozenset(filter(self._is_silent, nodes)),
             gone_nodes=self._departed.of(attachment),
             ranges=self.ranges,
             modes=self.modes,
@@ -220,6 +222,10 @@ class Catalog:
     def _node(self, name: str) -> Node | None:
         found = self.objects.get(ObjectKey(Kind.NODE, "", name))
         return found if isinstance(found, Node) else None
+
+    def _is_silent(self, node_name: str) -> bool:
+        found = (self.objects[key] for key in self._reach.agents_on.get(node_name))
+        return is_silent(each for each in found if isinstance(each, Pod))
 
     def _pods_for(self, facts: RouteFacts | None, attachment: AddressAttachment | None) -> tuple[Pod, ...]:
         pods: dict[str, Pod] = {}

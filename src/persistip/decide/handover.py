@@ -18,7 +18,7 @@ from operator import attrgetter
 
 import attrs
 
-from persistip.decide.candidates import is_delivering
+from persistip.decide.candidates import is_delivering, lacks_readiness
 from persistip.decide.departed import is_node_gone
 from persistip.decide.relink import is_found_anew
 from persistip.decide.verdict import Claim
@@ -36,7 +36,6 @@ from persistip.model.attachment import (
 )
 from persistip.model.conditions import Reason
 from persistip.model.keys import node_label
-from persistip.model.pod import Pod
 from persistip.model.views import RouteView
 
 MAX_FORGETTABLE = 8
@@ -214,16 +213,11 @@ def _release_of(view: RouteView, old: Holder, prefixes: tuple[Prefix, ...], how:
 def _next_damped(view: RouteView, spec: AttachmentSpec, wanted: Wanted) -> Damped | None:
     """Remember the Pod that lost the addresses for want of readiness, until it has held them again."""
     damped = spec.damped
-    if spec.holder is not None and not _is_same_place(spec.holder, wanted.holder):
-        old = _find_pod(view, spec.holder.pod_uid)
-        if old is not None and not old.ready and not old.meta.is_terminating:
-            damped = Damped(pod_uid=old.meta.uid, until_at=view.now + view.policy.damping_seconds)
+    old = spec.holder if not _is_same_place(spec.holder, wanted.holder) else None
+    if old is not None and lacks_readiness(view, old.pod_uid):
+        damped = Damped(pod_uid=old.pod_uid, until_at=view.now + view.policy.damping_seconds)
     holds_again = damped is not None and wanted.holder is not None and wanted.holder.pod_uid == damped.pod_uid
     return None if holds_again else damped
-
-
-def _find_pod(view: RouteView, uid: str) -> Pod | None:
-    return next((pod for pod in view.pods if pod.meta.uid == uid), None)
 
 
 def _with_epoch(view: RouteView, old: AttachmentSpec, new: AttachmentSpec, *, is_due: bool = False) -> AttachmentSpec:

@@ -78,7 +78,8 @@ def _among(eligible: tuple[Pod, ...], route: GKEIPRoute, present: str | None, vi
         return attrs.evolve(base, pod=holder, rule="the present holder, failback being off")
     newest = _newest(eligible, present)
     damped = view.attachment.spec.damped if view.attachment is not None else None
-    if holder is not None and damped is not None and newest.meta.uid == damped.pod_uid:
+    is_back = damped is not None and newest.meta.uid == damped.pod_uid != present
+    if damped is not None and is_back and holder is not None and holder.ready:
         until = damping_ends(newest, damped, view.policy.damping_seconds)
         if view.now < until:
             others = tuple(pod for pod in eligible if pod.meta.uid != damped.pod_uid)

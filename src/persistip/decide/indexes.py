@@ -12,6 +12,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from persistip.decide.acceptedindex import AcceptedIndex
+from persistip.decide.agents import is_agent
 from persistip.decide.foundations import nodes_of, parents, pods_of
 from persistip.decide.multimap import Multimap
 from persistip.decide.nodeindex import NodeSelections
@@ -33,12 +34,14 @@ class Indexes:
     """
     The indexes over a catalog's objects.
 
-    ``objects`` is the catalog's own mapping. ``listed``: the prefixes that each route and each
-    Gateway lists. ``routes_named``, ``attachments_due``: by the key that the attachment of a route must have.
+    ``objects`` is the catalog's own mapping; agents' Pods are in the *system_namespace*. ``listed``: the prefixes that
+    each route and each Gateway lists. ``routes_named``, ``attachments_due``: by the key that the attachment of a
+    route must have.
     """
 
-    def __init__(self, objects: dict[ObjectKey, object]) -> None:
+    def __init__(self, objects: dict[ObjectKey, object], system_namespace: str) -> None:
         self.objects = objects
+        self.system_namespace = system_namespace
         self.pods = PodIndex()
         self.selections = NodeSelections()
         self.accepted = AcceptedIndex()
@@ -57,6 +60,7 @@ class Indexes:
         self.routes_named: Multimap[ObjectKey, ObjectKey] = Multimap()
         self.attachments_due: Multimap[ObjectKey, ObjectKey] = Multimap()
         self.attachments_on: Multimap[str, ObjectKey] = Multimap()
+        self.agents_on: Multimap[str, ObjectKey] = Multimap()
         self.attachments_naming: Multimap[ObjectKey, ObjectKey] = Multimap()
 
     def replace(self, key: ObjectKey, old: object, new: object) -> None:
@@ -123,6 +127,8 @@ class Indexes:
                 yield self.attachments_due, attachment_key(found.route_key)
                 yield from ((self.attachments_on, name) for name in nodes_of(found))
                 yield from ((self.attachments_naming, pod) for pod in pods_of(found))
+            case Pod() if is_agent(found, self.system_namespace):
+                yield self.agents_on, found.node_name
             case Gateway():
                 yield self.gateways_of_class, found.class_name
             case GatewayClass(parameters_ref=ref) if ref is not None:

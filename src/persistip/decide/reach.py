@@ -5,6 +5,7 @@ In: an object that came, changed or went.  Out: the keys whose plans may differ 
 the change touches and not what the cluster holds.
 
     Pod ─> routes that select it, one with its IP, or hold it     Node, suspect ─> routes with a Pod or attachment there
+    an agent's Pod ─> routes with an attachment on its node
     Namespace, Gateway, class, ConfigMap ─> routes that rest on it      route, attachment ─> routes that overlap it
 """
 
@@ -15,6 +16,7 @@ from ipaddress import ip_network
 
 import attrs
 
+from persistip.decide.agents import is_agent
 from persistip.decide.foundations import parents, ranges_of
 from persistip.decide.indexes import Indexes
 from persistip.decide.suspects import recorded
@@ -34,7 +36,7 @@ class Reach(Indexes):
     """The indexes, and what a change touches by them; *suspects* is the ConfigMap that records suspects."""
 
     def __init__(self, objects: dict[ObjectKey, object], suspects: ObjectKey) -> None:
-        super().__init__(objects)
+        super().__init__(objects, suspects.namespace)
         self.suspects = suspects
 
     def change(self, key: ObjectKey, old: object, new: object) -> set[ObjectKey]:
@@ -67,7 +69,9 @@ class Reach(Indexes):
         """The keys whose plans rest on this object as it is."""
         match found:
             case Pod():
-                return self.pods.routes_of(found) | self.pods.routes_beside(found) | self.resting_on(key)
+                served = self.attachments_on.get(found.node_name) if is_agent(found, self.system_namespace) else ()
+                beside = self.pods.routes_beside(found) | self.resting_on(key) | self._routes_of(served)
+                return self.pods.routes_of(found) | beside
             case Node():
                 return self.with_rivals(self.selections.routes_of(found)) | self.resting_on(key)
             case GKEIPRoute():

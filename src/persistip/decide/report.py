@@ -98,7 +98,7 @@ def _datapath(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choi
         return _Said(Status.FALSE, Reason.PROGRAMMING, "the addresses are being claimed")
     if attachment is None or not held:
         return _Said(Status.FALSE, Reason.NOT_ACCEPTED, "nothing is attached while the route is not accepted")
-    return _holders_word(attachment, choice)
+    return _holders_word(view, attachment, choice)
 
 
 def _no_pod(choice: Choice, route: GKEIPRoute) -> _Said:
@@ -171,12 +171,15 @@ def _awaiting_sight(view: RouteView, verdict: Verdict, attachment: AddressAttach
     return _Said(Status.FALSE, Reason.AWAITING_RELEASE, said)
 
 
-def _holders_word(attachment: AddressAttachment, choice: Choice) -> _Said:
+def _holders_word(view: RouteView, attachment: AddressAttachment, choice: Choice) -> _Said:
     holder = attachment.spec.holder
     if holder is None or choice.pod is None or holder.pod_uid != choice.pod.meta.uid:
         return _Said(Status.FALSE, Reason.PROGRAMMING, "the addresses are moving")
     where = f"Pod {holder.pod_name} on Node {holder.node_name}"
     report = holder_report(attachment)
+    if holder.node_name in view.silent_agents and (report is None or report[0] != NodeStateName.FAILED):
+        said = "the agent's Pod there is not Ready, so nobody knows; what is programmed goes on"
+        return _Said(Status.UNKNOWN, Reason.AGENT_NOT_READY, f"{where}: {said}")
     if report is None:
         return _Said(Status.FALSE, Reason.PROGRAMMING, f"{where}: waiting for the node's confirmation")
     state, reason, message = report

@@ -10,6 +10,8 @@ from typing import Literal
 
 import attrs
 
+from persistip.model.bounds import above
+
 DatapathName = Literal["linux", "memory"]
 
 
@@ -27,5 +29,5 @@ class LabOptions:
     with_agents: bool = True
     keep: bool = False
     events: tuple[str, ...] = ()
-    settle_seconds: float = attrs.field(default=15.0, validator=attrs.validators.gt(0))
+    settle_seconds: float = attrs.field(default=15.0, validator=above(0))
     """How long anything may take to come to rest before it counts as failed."""

@@ -69,6 +69,7 @@ class Reason(StrEnum):
     AWAITING_RELEASE = "AwaitingRelease"
     POD_LINK_NOT_FOUND = "PodLinkNotFound"
     PROGRAMMING_FAILED = "ProgrammingFailed"
+    AGENT_NOT_READY = "AgentNotReady"
     # the whole
     READY = "Ready"
     # Gateways, listeners and classes (Gateway API's words)

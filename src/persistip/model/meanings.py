@@ -207,6 +207,15 @@ _ROUTE_DATAPATH = (
     Meaning(
         Subject.ROUTE,
         ConditionType.DPV2_READY,
+        Status.UNKNOWN,
+        Reason.AGENT_NOT_READY,
+        "The agent on the holder's node is a Pod that is not Ready. What is programmed there goes on, and the holder "
+        "stays; whether it still delivers nobody can say.",
+        "Look at the agent's Pod on the node that the message names.",
+    ),
+    Meaning(
+        Subject.ROUTE,
+        ConditionType.DPV2_READY,
         Status.TRUE,
         Reason.PROGRAMMED,
         "The holder's node has confirmed, after reading its kernel back.",

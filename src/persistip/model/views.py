@@ -16,6 +16,7 @@ import attrs
 from persistip.model.actions import Outcome
 from persistip.model.address import IPAddress, Prefix
 from persistip.model.attachment import AddressAttachment, AttachedAddress
+from persistip.model.bounds import at_least
 from persistip.model.definition import CustomResourceDefinition
 from persistip.model.entry import Entry, NodeState
 from persistip.model.gateway import DEFAULT_CONTROLLER, ConfigMap, Gateway, GatewayClass
@@ -53,11 +54,11 @@ class Policy:
     """Whether the allocator says who owns what; if not, class parameters must list ``allowedAddresses``."""
     sole_controller: bool = True
     """Report parents that do not exist; off beside another controller for the same kinds."""
-    damping_seconds: float = 10.0
+    damping_seconds: float = attrs.field(default=10.0, validator=at_least(0, "policy"))
     """Readiness that a Pod must show before it takes back what it lost for want of readiness."""
     service_cidrs: tuple[Prefix, ...] = ()
     """Service ranges of a cluster that has no ServiceCIDR objects."""
-    node_cap: int = 64
+    node_cap: int = attrs.field(default=64, validator=at_least(0, "policy"))
     """Nodes that the cloud can prepare for one fast route; never more than 64 are."""
 
 
@@ -156,7 +157,8 @@ class RouteView:
     read, so that nobody knows what it holds; until it can, nothing is granted that it might hold. ``doubled_ips``:
     those IPs of the ``pods`` that more than one live Pod of the cluster claims, with all who do. ``suspects``: those of
     the ``nodes`` that are recorded as dead. ``gone_nodes``: the UIDs of Nodes that the attachment names and that are
-    known to be gone; one that is merely not among the ``nodes`` may be too new to be in sight.
+    known to be gone; one that is merely not among the ``nodes`` may be too new to be in sight. ``silent_agents``: those
+    of the ``nodes`` whose agent is a Pod that is not Ready.
     """
 
     key: ObjectKey
@@ -172,6 +174,7 @@ class RouteView:
     doubled_ips: Mapping[IPAddress, tuple[Pod, ...]] = attrs.field(factory=dict)
     nodes: Mapping[str, Node] = attrs.field(factory=dict)
     suspects: frozenset[str] = frozenset()
+    silent_agents: frozenset[str] = frozenset()
     gone_nodes: frozenset[str] = frozenset()
     ranges: ClusterRanges = ClusterRanges()
     modes: Mapping[str, Admits] = attrs.field(factory=dict)
