@@ -87,6 +87,8 @@ class Ledger:
         self.store = store
         self.objects: dict[ObjectKey, ClusterObject] = {}
         """What stands in the store, decoded; unreadable objects are left out."""
+        self.unreadable: dict[ObjectKey, str] = {}
+        """Those, each with why."""
         self.listeners: list[Callable[[Written], None]] = []
         self._trace = trace
 
@@ -97,11 +99,13 @@ class Ledger:
         if self.store.revision != before:
             after = await self.peek(key)
             old = self.objects.pop(key, None)
+            self.unreadable.pop(key, None)
             new = None if after is None else to_model(after)
-            if new is not None and not isinstance(new, Unreadable):
-                self.objects[key] = new
-            else:
+            if isinstance(new, Unreadable):
+                self.unreadable[key] = new.message
                 new = None
+            elif new is not None:
+                self.objects[key] = new
             for listener in self.listeners:
                 listener(Written(actor=actor, key=key, old=old, new=new, age=age))
         return result

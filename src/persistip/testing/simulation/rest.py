@@ -53,6 +53,7 @@ class RestJudge:
         now: float,
     ) -> None:
         self._objects = dict(ledger.objects)
+        self._unreadable = dict(ledger.unreadable)
         self._site = site
         self._modes = modes
         self._random = random
@@ -86,6 +87,8 @@ class RestJudge:
         self._random.shuffle(keys)
         for key in keys:
             catalog.update(Batch(objects={key: self._objects[key]}))
+        # What cannot be read is a fact too: a Gateway that may be of a class keeps that class's finalizer.
+        catalog.update(Batch(unreadable=self._unreadable))
         return catalog
 
     # ------------------------------------------------------------ P3, P6
