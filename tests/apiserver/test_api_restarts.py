@@ -103,6 +103,12 @@ async def until_api(holds: Callable[[Mapping[str, Any]], Any], world: ApiServerW
             await asyncio.sleep(0.05)
 
 
+async def put_newer_pod(world: ApiServerWorld) -> None:
+    """Add a Pod that takes over; ages are whole seconds, and of Pods that are equally old the holder stays."""
+    await asyncio.sleep(1)
+    await world.put(from_model(builders.pod("nat-1", ips=("10.0.0.3",))))
+
+
 async def furnish(world: ApiServerWorld) -> None:
     """Put all that a route needs into the cluster, and the route; the allowed addresses' namespace too."""
     for each in (
@@ -194,7 +200,7 @@ async def test_controller_outlives_the_api_server(world: ApiServerWorld) -> None
         await asyncio.sleep(5)
         server.start(wait=False)  # here, since it ends with the thread that starts it
         await asyncio.to_thread(server.wait_ready)
-        await world.put(from_model(builders.pod("nat-1", ips=("10.0.0.3",))))
+        await put_newer_pod(world)
         await until_api(held_by("nat-1"), world, "AddressAttachment", ATTACHMENT)
 
 
@@ -242,7 +248,7 @@ async def test_late_write_of_a_deposed_leader_fails(world: ApiServerWorld, contr
             relay.is_frozen.clear()
             late = attrs.evolve(stands, spec=attrs.evolve(stands.spec, epoch=stands.spec.epoch + 1, holder=None))
             writing = asyncio.create_task(apart.apply([ReplaceAttachment(late)]))
-            await world.put(from_model(builders.pod("nat-1", ips=("10.0.0.3",))))
+            await put_newer_pod(world)
             await until_api(held_by("nat-1"), world, "AddressAttachment", ATTACHMENT)
             relay.is_frozen.set()
             (outcome,) = await writing
@@ -273,7 +279,7 @@ async def test_replica_that_stops_hands_over(world: ApiServerWorld) -> None:
             await first.stop()
             async with asyncio.timeout(QUICK.lease_seconds):
                 await until_api(holder("second"), world, "Lease", "default", "persistip-controller")
-            await world.put(from_model(builders.pod("nat-1", ips=("10.0.0.3",))))
+            await put_newer_pod(world)
             await until_api(held_by("nat-1"), world, "AddressAttachment", ATTACHMENT)
 
 
