@@ -367,3 +367,26 @@ def test_attachment_that_holds_nothing_of_a_route_in_conflict_goes() -> None:
     settle(world, pod("x", "a"), route("one", "203.0.113.8", age=9), route("two", "203.0.113.9", age=5))
     settle(world, route("two", "203.0.113.8", age=5))
     assert world.view("two").attachment is None
+
+
+def test_attachment_that_is_being_deleted_makes_no_incumbent() -> None:
+    """What drains is no claim to stay: the older route is accepted, and waits for the release."""
+    world = World()
+    settle(world, pod("x", "a"), route("two", "203.0.113.9", age=5))
+    attachment = world.attachment("two")
+    world.put(attrs.evolve(attachment, meta=attrs.evolve(attachment.meta, deleted_at=world.now)))
+    world.put(route("one", "203.0.113.9", age=9))
+    assert plan_route(world.view("one")).verdict.is_accepted
+    assert plan_route(world.view("two")).verdict.reason == "AddressConflict"
+
+
+def test_two_that_claim_what_both_have_written_are_not_both_refused() -> None:
+    """Two leaders may have written one address pending for two routes: the older keeps its claim, the other not."""
+    world = World()
+    settle(world, pod("x", "a"), route("one", "203.0.113.8", age=9), route("two", "203.0.113.9", age=5))
+    attachment = world.attachment("two")
+    claimed = attrs.evolve(attachment.spec.addresses[0], prefix=ip_network("203.0.113.8/32"), pending=True)
+    spec = attrs.evolve(attachment.spec, addresses=(*attachment.spec.addresses, claimed))
+    world.put(attrs.evolve(attachment, spec=spec), route("two", "203.0.113.8", "203.0.113.9", age=5))
+    assert plan_route(world.view("one")).verdict.is_accepted
+    assert plan_route(world.view("two")).verdict.reason == "AddressConflict"

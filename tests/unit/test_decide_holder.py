@@ -10,7 +10,7 @@ from persistip.decide.candidates import is_delivering
 from persistip.decide.fields import mode_of
 from persistip.decide.holder import damping_ends, select_holder
 from persistip.decide.modes import BUILT_IN
-from persistip.model.attachment import Damped, How, NodeStateName
+from persistip.model.attachment import Damped, How, NodeReport, NodeStateName
 from persistip.model.keys import ObjectMeta
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
@@ -236,6 +236,21 @@ def test_after_ready_turns_to_now_when_its_pod_can_no_longer_use_it() -> None:
     world.step()
     assert [entry.how for entry in world.attachment().spec.releasing] == [How.NOW]
     assert world.attachment().spec.epoch == epoch
+
+
+def test_second_move_lets_the_first_node_deliver_on() -> None:
+    """The holder's confirmation is no word of the next one: what lingers on a former node waits for the new holder."""
+    world = World()
+    world.put(pod("x", "a", age=90), route())
+    world.settle()
+    world.put(pod("yy", "b", age=50))
+    world.step()
+    report = NodeReport(node_name="b", epoch=world.attachment().spec.epoch, state=NodeStateName.PROGRAMMED)
+    world.put(attrs.evolve(world.attachment(), nodes=(report,)), pod("zzz", "c", age=10))
+    world.step()
+    spec = world.attachment().spec
+    assert holder(world) == "zzz"
+    assert [(each.pod_name, each.how) for each in spec.releasing] == [("x", How.AFTER_READY), ("yy", How.AFTER_READY)]
 
 
 def test_after_ready_turns_to_now_when_nobody_holds_any_more() -> None:
