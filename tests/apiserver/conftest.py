@@ -19,6 +19,14 @@ def working_plane() -> Iterator[ControlPlane]:
         yield plane
 
 
+@pytest.fixture(scope="session")
+def emptied_plane() -> Iterator[ControlPlane]:
+    """Return a control plane for tests that begin by deleting everything: others would miss what is installed."""
+    with ControlPlane() as plane:
+        plane.install_persistip()
+        yield plane
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the heavier counts."""
     group = parser.getgroup("persistip on an API server")

@@ -35,9 +35,9 @@ WRITES = {"create", "update", "patch", "delete"}
 
 
 @pytest.fixture
-async def world(control_plane: ControlPlane) -> AsyncIterator[ApiServerWorld]:
+async def world(emptied_plane: ControlPlane) -> AsyncIterator[ApiServerWorld]:
     """Give an empty cluster."""
-    async with empty_world(control_plane) as found:
+    async with empty_world(emptied_plane) as found:
         yield found
 
 
@@ -236,12 +236,12 @@ async def test_status_that_another_overwrites_is_set_right(world: ApiServerWorld
     assert len([each for each in writes(log, but="leases") if each == ("patch", "gkeiproutes")]) <= 10
 
 
-async def test_late_write_of_a_deposed_leader_fails(world: ApiServerWorld, control_plane: ControlPlane) -> None:
+async def test_late_write_of_a_deposed_leader_fails(world: ApiServerWorld, emptied_plane: ControlPlane) -> None:
     """A move that was under way when its leader was deposed meets what the new leader decided, and is refused."""
     await furnish(world)
     async with AsyncExitStack() as stack:
-        relay = await stack.enter_async_context(Relay(control_plane.servers[0].port))
-        apart = ApiServerWorld(control_plane, relay, stack).cluster(instance="first")
+        relay = await stack.enter_async_context(Relay(emptied_plane.servers[0].port))
+        apart = ApiServerWorld(emptied_plane, relay, stack).cluster(instance="first")
         async with controller(world, "first", apart), controller(world, "second"):
             await until_api(held_by("nat-0"), world, "AddressAttachment", ATTACHMENT)
             stands = await seen(world)

@@ -17,8 +17,8 @@ class TestApiServerCluster(ClusterContract):
     """Through a connection that can be cut."""
 
     @pytest.fixture(autouse=True)
-    def _on(self, control_plane: ControlPlane) -> None:
-        self.plane = control_plane
+    def _on(self, emptied_plane: ControlPlane) -> None:
+        self.plane = emptied_plane
 
     def make(self) -> AbstractAsyncContextManager[ClusterWorld]:
         """Give the world."""
@@ -39,8 +39,8 @@ class TestApiServerLease(LeaseContract):
     """In the namespace that every cluster has."""
 
     @pytest.fixture(autouse=True)
-    def _on(self, control_plane: ControlPlane) -> None:
-        self.plane = control_plane
+    def _on(self, emptied_plane: ControlPlane) -> None:
+        self.plane = emptied_plane
 
     def make(self) -> AbstractAsyncContextManager[tuple[Lease, Lease]]:
         """Give the pair."""

@@ -45,13 +45,14 @@ class Kubelets(threading.Thread):
     def __init__(self, living: Living, namespace: str) -> None:
         super().__init__(daemon=True)
         self._living, self._path = living, f"/api/v1/namespaces/{namespace}/pods"
+        self._is_ours = namespace == "persistip-system"  # Pods of programs that run in this process
         self._seen: dict[str, float] = {}
         self.ended = threading.Event()
 
     def run(self) -> None:
         """Look after Pods until ended."""
         while not self.ended.wait(0.1):
-            for pod in self._living.plane.must("GET", self._path)["items"]:
+            for pod in self._living.plane.request("GET", self._path).body.get("items", ()):
                 name, node = pod["metadata"]["name"], pod["spec"].get("nodeName")
                 since = self._seen.setdefault(name, time.monotonic())
                 if node and "podIP" not in pod.get("status", {}) and time.monotonic() - since > 1.2:
@@ -59,7 +60,8 @@ class Kubelets(threading.Thread):
 
     def _start_pod(self, name: str, node: str) -> None:
         ip = f"10.1.{self._living.nodes.index(node)}.{20 + len(self._seen)}"
-        self._living.fabric.add_pod(node, name, [ip_address(ip)])
+        if not self._is_ours:
+            self._living.fabric.add_pod(node, name, [ip_address(ip)])
         ready = {"type": "Ready", "status": "True"}
         status = {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": [ready]}
         self._living.plane.must("PATCH", f"{self._path}/{name}/status", {"status": status}, content_type=MERGE)
@@ -70,13 +72,15 @@ def at_work(plane: ControlPlane) -> Iterator[Living]:
     """Give a cluster at work, once persistip is installed in it."""
     plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
     with Living(plane).running() as living:
-        kubelets = Kubelets(living, "phone")
-        kubelets.start()
+        kubelets = [Kubelets(living, namespace) for namespace in ("phone", "persistip-system")]
+        for each in kubelets:
+            each.start()
         try:
             yield living
         finally:
-            kubelets.ended.set()
-            kubelets.join()
+            for each in kubelets:
+                each.ended.set()
+                each.join()
 
 
 def run(plane: ControlPlane, command: str, folder: Path) -> str:
