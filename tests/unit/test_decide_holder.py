@@ -301,7 +301,41 @@ def test_damping_ends_after_its_time_and_not_before_the_pod_has_been_ready_for_a
     ready_at: float, ends_at: float
 ) -> None:
     """Whichever is later: the instant that was recorded, or ten seconds of readiness since."""
-    assert damping_ends(pod("x", "a", ready_at=ready_at), Damped(pod_uid="pod-x", until_at=100.0), 10.0) == ends_at
+    damped = Damped(pod_uid="pod-x", until_at=100.0)
+    assert damping_ends(pod("x", "a", ready_at=ready_at), damped, 96.0, 10.0) == ends_at
+
+
+@pytest.mark.parametrize(
+    ("until_at", "ready_at", "ends_at"),
+    [
+        (106.0, 90.0, 106.0),  # as far ahead as the leader of this very instant would write it
+        (106.1, 90.0, 100.0),
+        (100.0, 106.0, 116.0),
+        (100.0, 106.1, 100.0),
+        (3600.0, 3600.0, 96.0),
+    ],
+)
+def test_instants_of_a_clock_that_is_far_ahead_damp_nobody(until_at: float, ready_at: float, ends_at: float) -> None:
+    """What lies further ahead than damping lasts is not believed, whether a leader or a kubelet wrote it."""
+    damped = Damped(pod_uid="pod-x", until_at=until_at)
+    assert damping_ends(pod("x", "a", ready_at=ready_at), damped, 96.0, 10.0) == ends_at
+
+
+def test_leader_whose_clock_was_an_hour_ahead_leaves_ten_seconds_of_damping() -> None:
+    """The successor damps the Pod by its readiness, and not for the hour that stands in the attachment."""
+    world = World()
+    world.put(pod("x", "a", age=50), pod("yy", "b", age=60), route())
+    world.settle()
+    world.now += 3600
+    world.put(pod("x", "a", age=50, ready=False))
+    world.settle()
+    world.now -= 3600
+    world.put(pod("x", "a", age=50, ready_at=world.now))
+    world.settle()
+    assert holder(world) == "yy"
+    world.now += 10
+    world.settle()
+    assert holder(world) == "x"
 
 
 def test_damped_pod_takes_back_at_once_from_nobody() -> None:

@@ -80,7 +80,7 @@ def _among(eligible: tuple[Pod, ...], route: GKEIPRoute, present: str | None, vi
     damped = view.attachment.spec.damped if view.attachment is not None else None
     is_back = damped is not None and newest.meta.uid == damped.pod_uid != present
     if damped is not None and is_back and holder is not None and holder.ready:
-        until = damping_ends(newest, damped, view.policy.damping_seconds)
+        until = damping_ends(newest, damped, view.now, view.policy.damping_seconds)
         if view.now < until:
             others = tuple(pod for pod in eligible if pod.meta.uid != damped.pod_uid)
             return attrs.evolve(
@@ -89,9 +89,16 @@ def _among(eligible: tuple[Pod, ...], route: GKEIPRoute, present: str | None, vi
     return attrs.evolve(base, pod=newest, rule="newest")
 
 
-def damping_ends(pod: Pod, damped: Damped, damping_seconds: float) -> float:
-    """When *pod* has been Ready for long enough to take the addresses back."""
-    return max(damped.until_at, pod.ready_at + damping_seconds)
+def damping_ends(pod: Pod, damped: Damped, now: float, damping_seconds: float) -> float:
+    """
+    When *pod* has been Ready for long enough to take the addresses back.
+
+    Both instants come from other clocks: of the leader that wrote ``damped``, of the kubelet that saw the Pod Ready.
+    One that is further ahead of *now* than damping lasts is of a clock that goes wrong, and is not believed. (Cut to
+    *now* plus the damping it would recede with every look; ignored, it leaves the other to damp the Pod.)
+    """
+    instants = ((damped.until_at, damped.until_at), (pod.ready_at, pod.ready_at + damping_seconds))
+    return max((ends_at for instant, ends_at in instants if instant <= now + damping_seconds), default=now)
 
 
 def _newest(pods: tuple[Pod, ...], present: str | None) -> Pod:
