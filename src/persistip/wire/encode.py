@@ -25,7 +25,7 @@ from persistip.model.route import GATEWAY_GROUP, GKEIPRoute, ParentRef, RouteSta
 from persistip.model.selector import LabelSelector
 from persistip.model.service import Service, ServiceCIDR
 from persistip.strategies import ClusterObject
-from persistip.wire import structs
+from persistip.wire import structs, surroundings
 from persistip.wire.kinds import RESOURCES
 from persistip.wire.times import from_seconds, from_whole_seconds
 
@@ -273,66 +273,68 @@ def _attachment(obj: AddressAttachment) -> structs.AttachmentObject:
     )
 
 
-def _ready(ready: bool, at: float = 0.0) -> tuple[structs.PodCondition, ...]:
+def _ready(ready: bool, at: float = 0.0) -> tuple[surroundings.PodCondition, ...]:
     return (
-        structs.PodCondition("Ready", Status.TRUE if ready else Status.FALSE, from_whole_seconds(at) if at else None),
+        surroundings.PodCondition(
+            "Ready", Status.TRUE if ready else Status.FALSE, from_whole_seconds(at) if at else None
+        ),
     )
 
 
-def _pod(obj: Pod) -> structs.PodObject:
-    return structs.PodObject(
+def _pod(obj: Pod) -> surroundings.PodObject:
+    return surroundings.PodObject(
         _meta(obj.meta),
-        structs.PodSpec(node_name=obj.node_name or None, host_network=obj.host_network or None),
-        structs.PodStatus(
+        surroundings.PodSpec(node_name=obj.node_name or None, host_network=obj.host_network or None),
+        surroundings.PodStatus(
             phase=obj.phase,
             pod_ip=str(obj.ips[0]) if obj.ips else None,
-            pod_ips=tuple(structs.PodIP(str(ip)) for ip in obj.ips) or None,
+            pod_ips=tuple(surroundings.PodIP(str(ip)) for ip in obj.ips) or None,
             conditions=_ready(obj.ready, obj.ready_at),
         ),
     )
 
 
-def _node(obj: Node) -> structs.NodeObject:
-    return structs.NodeObject(
+def _node(obj: Node) -> surroundings.NodeObject:
+    return surroundings.NodeObject(
         _meta(obj.meta),
-        structs.NodeSpec(
+        surroundings.NodeSpec(
             pod_cidr=str(obj.pod_cidrs[0]) if obj.pod_cidrs else None,
             pod_cidrs=tuple(str(each) for each in obj.pod_cidrs) or None,
-            taints=(structs.Taint(OUT_OF_SERVICE_TAINT, "NoExecute"),) if obj.out_of_service else None,
+            taints=(surroundings.Taint(OUT_OF_SERVICE_TAINT, "NoExecute"),) if obj.out_of_service else None,
         ),
-        structs.NodeStatus(
-            addresses=tuple(structs.NodeAddress("InternalIP", str(ip)) for ip in obj.ips) or None,
+        surroundings.NodeStatus(
+            addresses=tuple(surroundings.NodeAddress("InternalIP", str(ip)) for ip in obj.ips) or None,
             conditions=_ready(obj.ready),
         ),
     )
 
 
-def _namespace(obj: Namespace) -> structs.NamespaceObject:
-    return structs.NamespaceObject(_meta(obj.meta))
+def _namespace(obj: Namespace) -> surroundings.NamespaceObject:
+    return surroundings.NamespaceObject(_meta(obj.meta))
 
 
-def _config_map(obj: ConfigMap) -> structs.ConfigMapObject:
-    return structs.ConfigMapObject(_meta(obj.meta), dict(obj.data) or None)
+def _config_map(obj: ConfigMap) -> surroundings.ConfigMapObject:
+    return surroundings.ConfigMapObject(_meta(obj.meta), dict(obj.data) or None)
 
 
-def _network(obj: Network) -> structs.NetworkObject:
-    return structs.NetworkObject(
+def _network(obj: Network) -> surroundings.NetworkObject:
+    return surroundings.NetworkObject(
         _meta(obj.meta),
-        structs.NetworkSpec(type=obj.type, parameters_ref=_parameters_ref(obj.parameters_ref)),
+        surroundings.NetworkSpec(type=obj.type, parameters_ref=_parameters_ref(obj.parameters_ref)),
         structs.ConditionsStatus(_readiness(obj.ready, obj.message)),
     )
 
 
-def _param_set(obj: GKENetworkParamSet) -> structs.ParamSetObject:
-    return structs.ParamSetObject(
+def _param_set(obj: GKENetworkParamSet) -> surroundings.ParamSetObject:
+    return surroundings.ParamSetObject(
         _meta(obj.meta),
-        structs.ParamSetSpec(
+        surroundings.ParamSetSpec(
             vpc=obj.vpc or None,
             vpc_subnet=obj.vpc_subnet or None,
-            pod_ranges=structs.PodRanges(obj.pod_ranges) if obj.pod_ranges else None,
+            pod_ranges=surroundings.PodRanges(obj.pod_ranges) if obj.pod_ranges else None,
             device_mode=obj.device_mode or None,
         ),
-        structs.ParamSetStatus(_readiness(obj.ready, obj.message)),
+        surroundings.ParamSetStatus(_readiness(obj.ready, obj.message)),
     )
 
 
@@ -341,18 +343,18 @@ def _readiness(ready: bool, message: str) -> tuple[structs.Condition, ...]:
     return (structs.Condition("Ready", Status.TRUE if ready else Status.FALSE, reason=message or None),)
 
 
-def _service(obj: Service) -> structs.ServiceObject:
+def _service(obj: Service) -> surroundings.ServiceObject:
     ips = tuple(str(ip) for ip in obj.ips)
-    return structs.ServiceObject(_meta(obj.meta), structs.ServiceSpec(ips or None))
+    return surroundings.ServiceObject(_meta(obj.meta), surroundings.ServiceSpec(ips or None))
 
 
-def _service_cidr(obj: ServiceCIDR) -> structs.ServiceCIDRObject:
+def _service_cidr(obj: ServiceCIDR) -> surroundings.ServiceCIDRObject:
     cidrs = tuple(str(each) for each in obj.cidrs)
-    return structs.ServiceCIDRObject(_meta(obj.meta), structs.ServiceCIDRSpec(cidrs or None))
+    return surroundings.ServiceCIDRObject(_meta(obj.meta), surroundings.ServiceCIDRSpec(cidrs or None))
 
 
-def _definition(obj: CustomResourceDefinition) -> structs.DefinitionObject:
-    return structs.DefinitionObject(_meta(obj.meta))
+def _definition(obj: CustomResourceDefinition) -> surroundings.DefinitionObject:
+    return surroundings.DefinitionObject(_meta(obj.meta))
 
 
 _ENCODERS: dict[Kind, Callable[[Any], structs.Wire]] = {

@@ -21,9 +21,10 @@ from persistip.model.gateway import Gateway
 from persistip.model.keys import Kind, ObjectKey
 from persistip.model.route import GATEWAY_GROUP, GKEIPRoute
 from persistip.strategies import ClusterObject
-from persistip.wire import structs
+from persistip.wire import structs, surroundings, workloads
 from persistip.wire.check import Path, check_object, closest, show_path
-from persistip.wire.decode import Unreadable, key_of, selector_to_model, to_model
+from persistip.wire.decode import Unreadable, key_of, to_model
+from persistip.wire.decode_values import selector_to_model
 from persistip.wire.documents import Document, TextFault, parse_documents
 from persistip.wire.kinds import RESOURCES
 
@@ -32,17 +33,17 @@ _STRUCTS: dict[str, type[structs.Wire]] = {
     "Gateway": structs.GatewayObject,
     "GKEIPRoute": structs.RouteObject,
     "AddressAttachment": structs.AttachmentObject,
-    "Pod": structs.PodObject,
-    "Node": structs.NodeObject,
-    "Namespace": structs.NamespaceObject,
-    "ConfigMap": structs.ConfigMapObject,
-    "Network": structs.NetworkObject,
-    "GKENetworkParamSet": structs.ParamSetObject,
-    "Service": structs.ServiceObject,
-    "ServiceCIDR": structs.ServiceCIDRObject,
-    "CustomResourceDefinition": structs.DefinitionObject,
-    "StatefulSet": structs.StatefulSetObject,
-    "Deployment": structs.DeploymentObject,
+    "Pod": surroundings.PodObject,
+    "Node": surroundings.NodeObject,
+    "Namespace": surroundings.NamespaceObject,
+    "ConfigMap": surroundings.ConfigMapObject,
+    "Network": surroundings.NetworkObject,
+    "GKENetworkParamSet": surroundings.ParamSetObject,
+    "Service": surroundings.ServiceObject,
+    "ServiceCIDR": surroundings.ServiceCIDRObject,
+    "CustomResourceDefinition": surroundings.DefinitionObject,
+    "StatefulSet": workloads.StatefulSetObject,
+    "Deployment": workloads.DeploymentObject,
 }
 _WORKLOADS = frozenset({"StatefulSet", "Deployment"})
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
