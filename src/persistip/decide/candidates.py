@@ -15,6 +15,7 @@ import attrs
 from persistip.decide.fields import mode_of
 from persistip.decide.networks import network_refusal
 from persistip.model.attachment import AddressAttachment, Holder
+from persistip.model.evolving import evolve
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
 from persistip.model.views import Admits, RouteView
@@ -63,9 +64,9 @@ def pod_refusal(pod: Pod, view: RouteView, mode: Admits) -> str | None:
 def _as_mode_sees(pod: Pod, route: GKEIPRoute, mode: Admits) -> Pod:
     """The Pod with what the route says to the mode, where the Pod itself says nothing."""
     said = {key: value for key, value in route.meta.annotations.items() if key in mode.annotations}
-    if said.keys() <= pod.meta.annotations.keys():
+    if not said:
         return pod
-    return attrs.evolve(pod, meta=attrs.evolve(pod.meta, annotations={**said, **pod.meta.annotations}))
+    return evolve(pod, meta=evolve(pod.meta, annotations={**said, **pod.meta.annotations}))
 
 
 def _node_refusal(pod: Pod, view: RouteView) -> str | None:
@@ -120,6 +121,8 @@ def _doubled_ip(
 
     The present holder keeps the IP for which it holds; among others nobody can say whose it is.
     """
+    if not view.doubled_ips:
+        return None
     kept = present.pod_ips if present is not None and present.pod_uid == pod.meta.uid else ()
     for ip in pod.ips_of(families):
         others = [other for other in view.doubled_ips.get(ip, ()) if other.meta.uid != pod.meta.uid]
@@ -151,7 +154,7 @@ def lacks_readiness(view: RouteView, pod_uid: str) -> bool:
         return False
     if not view.facts.route.pod_selector.matches(pod.meta.labels):
         return False
-    ready = attrs.evolve(pod, ready=True)
+    ready = evolve(pod, ready=True)
     return pod_refusal(pod, view, mode) is not None and pod_refusal(ready, view, mode) is None
 
 

@@ -230,8 +230,8 @@ class Catalog:
     def _pods_for(self, facts: RouteFacts | None, attachment: AddressAttachment | None) -> tuple[Pod, ...]:
         pods: dict[str, Pod] = {}
         if facts is not None:
-            found = self._reach.pods.matching(facts.route)
-            pods = {pod.meta.uid: pod for pod in found if self._sight.has(pod.key)}
+            found = self._sight.readable(self._reach.pods.matching(facts.route))
+            pods = {pod.meta.uid: pod for pod in found}
         if attachment is not None:
             uids = pod_uids(attachment)
             for key in pods_of(attachment) if uids - pods.keys() else ():

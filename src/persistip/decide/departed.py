@@ -50,8 +50,7 @@ class Departed:
             return frozenset()
         version, confirmed = self._confirmed.get(attachment.key, ("", frozenset[str]()))
         current = confirmed if version == attachment.meta.resource_version else frozenset[str]()
-        named = {uid for _, uid in _places(attachment)}
-        return frozenset(uid for uid in named if uid in current or uid in self._left)
+        return frozenset(uid for _, uid in _places(attachment) if uid in current or uid in self._left)
 
 
 def _places(attachment: AddressAttachment) -> Iterator[tuple[str, str]]:

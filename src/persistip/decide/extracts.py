@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import attrs
-
+from persistip.model.evolving import evolve
 from persistip.model.keys import DOMAIN
 from persistip.model.node import Node
 from persistip.model.pod import Pod
@@ -31,4 +30,4 @@ def extract(found: object, named: Collection[str]) -> object:
     else:
         return found
     read = {key: value for key, value in annotations.items() if key.startswith(READ_DOMAINS) or key in named}
-    return attrs.evolve(found, meta=attrs.evolve(found.meta, annotations=read))
+    return evolve(found, meta=evolve(found.meta, annotations=read))

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-import attrs
-
 from persistip.model.address import Prefix
 from persistip.model.attachment import AddressAttachment
 from persistip.model.conditions import ConditionType, find_condition
+from persistip.model.evolving import evolve
 from persistip.model.gateway import Gateway, GatewayClass
 from persistip.model.keys import Kind, ObjectKey
 from persistip.model.node import Node
@@ -25,15 +24,15 @@ from persistip.model.views import GatewayFacts, RouteFacts
 def is_status_only(old: object, new: object) -> bool:
     """Whether an object changed in nothing but a status, or finalizers of a class, that no other plan reads."""
     if isinstance(old, Gateway) and isinstance(new, Gateway):
-        return attrs.evolve(old, status=new.status) == new
+        return evolve(old, status=new.status) == new
     if isinstance(old, GatewayClass) and isinstance(new, GatewayClass):
-        meta = attrs.evolve(old.meta, finalizers=new.meta.finalizers)
-        return attrs.evolve(old, meta=meta, conditions=new.conditions) == new
+        meta = evolve(old.meta, finalizers=new.meta.finalizers)
+        return evolve(old, meta=meta, conditions=new.conditions) == new
     if not isinstance(old, GKEIPRoute) or not isinstance(new, GKEIPRoute):
         return False
     before, after = (find_condition(each.status.conditions, ConditionType.ACCEPTED) for each in (old, new))
     was, is_ = (each.status if each is not None else None for each in (before, after))
-    return was == is_ and attrs.evolve(old, status=new.status) == new
+    return was == is_ and evolve(old, status=new.status) == new
 
 
 def parents(route: GKEIPRoute) -> tuple[ObjectKey, ...]:

@@ -35,6 +35,7 @@ from persistip.model.attachment import (
     Release,
 )
 from persistip.model.conditions import Reason
+from persistip.model.evolving import evolve
 from persistip.model.keys import node_label
 from persistip.model.views import RouteView
 
@@ -83,7 +84,7 @@ def drained_spec(view: RouteView, attachment: AddressAttachment) -> AttachmentSp
     released = _advance_releases(view, attachment, (), keep_after_ready=False)
     if spec.holder is not None and spec.held_prefixes:
         released += _release_of(view, spec.holder, spec.held_prefixes, How.NOW)
-    drained = attrs.evolve(spec, addresses=(), holder=None, releasing=released, prepared=(), damped=None)
+    drained = evolve(spec, addresses=(), holder=None, releasing=released, prepared=(), damped=None)
     return _with_epoch(view, spec, drained)
 
 
@@ -109,7 +110,7 @@ def next_spec(view: RouteView, attachment: AddressAttachment, wanted: Wanted) ->
             releases += _release_of(view, spec.holder, kept, how)
         if dropped:
             releases += _release_of(view, spec.holder, dropped, How.NOW)
-    next_ = attrs.evolve(
+    next_ = evolve(
         spec,
         mode=wanted.mode,
         network=wanted.network,
@@ -145,7 +146,7 @@ def _next_addresses(
     for claim in wanted.claims:
         old = present.get(claim.prefix)
         if old is not None and not old.pending:
-            addresses.append(old if old.gateway == claim.gateway else attrs.evolve(old, gateway=claim.gateway))
+            addresses.append(old if old.gateway == claim.gateway else evolve(old, gateway=claim.gateway))
         elif overlap((claim.prefix,), others) is not None:
             continue
         elif old is None:
@@ -154,7 +155,7 @@ def _next_addresses(
             # Granted only on a view in which the watch has delivered the claim, and with it all that came before, and
             # in which no attachment may hold anybody knows what.
             may_grant = view.attachment_is_watched and view.blind is None
-            addresses.append(attrs.evolve(old, gateway=claim.gateway, pending=not may_grant))
+            addresses.append(evolve(old, gateway=claim.gateway, pending=not may_grant))
     dropped = tuple(prefix for prefix in attachment.spec.held_prefixes if prefix not in claimed)
     return tuple(addresses), dropped
 
@@ -179,7 +180,7 @@ def _advance_releases(
         now_due = entry.how is How.AFTER_READY and (
             not keep_after_ready or is_confirmed or not is_delivering(view, entry.pod_uid, families)
         )
-        entry_ = attrs.evolve(entry, how=How.NOW) if now_due else entry
+        entry_ = evolve(entry, how=How.NOW) if now_due else entry
         report = attachment.report_of(entry.node_name)
         if entry_.how is How.NOW and report is not None and report.released >= entry.epoch:
             continue
@@ -231,10 +232,8 @@ def _with_epoch(view: RouteView, old: AttachmentSpec, new: AttachmentSpec, *, is
     if not added and not is_due and _duties(old) == _duties(new):
         return new
     epoch = next_epoch(old.epoch, view.now)
-    releasing = tuple(
-        attrs.evolve(release, epoch=epoch) if release.epoch == 0 else release for release in new.releasing
-    )
-    return attrs.evolve(new, epoch=epoch, releasing=releasing)
+    releasing = tuple(evolve(release, epoch=epoch) if release.epoch == 0 else release for release in new.releasing)
+    return evolve(new, epoch=epoch, releasing=releasing)
 
 
 _NOT_TOLD = frozenset({"releasing", "prepared", "damped", "epoch"})

@@ -15,6 +15,7 @@ import attrs
 from persistip.decide.candidates import find_candidates, pod_refusal, present_holder
 from persistip.decide.fields import FAILBACK, HOLD, PREFER, mode_of
 from persistip.model.attachment import Damped, Holder
+from persistip.model.evolving import evolve
 from persistip.model.node import Node
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute, ReactionModeName
@@ -58,14 +59,14 @@ def select_holder(view: RouteView, families: frozenset[int]) -> Choice:
     if route.meta.annotations.get(HOLD) == "true" and present is not None:
         held = next((pod for pod in view.pods if pod.meta.uid == present and not pod.is_finished), None)
         if held is not None:
-            return attrs.evolve(base, pod=held, rule="held by annotation")
+            return evolve(base, pod=held, rule="held by annotation")
     if found.eligible:
         return _among(found.eligible, route, present, view, base)
     if (lingering := _lingering(view, route, present, mode, families)) is not None:
-        return attrs.evolve(base, pod=lingering, rule="the terminating holder, nobody else being eligible")
+        return evolve(base, pod=lingering, rule="the terminating holder, nobody else being eligible")
     if found.without_ip and mode is view.modes.get(ReactionModeName.EXISTS):
         chosen = _newest(found.without_ip, present)
-        return attrs.evolve(base, pod=chosen, awaits_ip=True, rule="newest, waiting for its IP")
+        return evolve(base, pod=chosen, awaits_ip=True, rule="newest, waiting for its IP")
     return base
 
 
@@ -73,9 +74,9 @@ def _among(eligible: tuple[Pod, ...], route: GKEIPRoute, present: str | None, vi
     holder = next((pod for pod in eligible if pod.meta.uid == present), None)
     preferred = route.meta.annotations.get(PREFER)
     if chosen := next((pod for pod in eligible if pod.meta.name == preferred), None):
-        return attrs.evolve(base, pod=chosen, rule="preferred by annotation")
+        return evolve(base, pod=chosen, rule="preferred by annotation")
     if holder is not None and route.meta.annotations.get(FAILBACK) == "never":
-        return attrs.evolve(base, pod=holder, rule="the present holder, failback being off")
+        return evolve(base, pod=holder, rule="the present holder, failback being off")
     newest = _newest(eligible, present)
     damped = view.attachment.spec.damped if view.attachment is not None else None
     is_back = damped is not None and newest.meta.uid == damped.pod_uid != present
@@ -83,10 +84,10 @@ def _among(eligible: tuple[Pod, ...], route: GKEIPRoute, present: str | None, vi
         until = damping_ends(newest, damped, view.now, view.policy.damping_seconds)
         if view.now < until:
             others = tuple(pod for pod in eligible if pod.meta.uid != damped.pod_uid)
-            return attrs.evolve(
+            return evolve(
                 base, pod=_newest(others, present), rule="newest but for a Pod that was not Ready", recheck_at=until
             )
-    return attrs.evolve(base, pod=newest, rule="newest")
+    return evolve(base, pod=newest, rule="newest")
 
 
 def damping_ends(pod: Pod, damped: Damped, now: float, damping_seconds: float) -> float:
@@ -114,7 +115,7 @@ def _lingering(
     pod = next((pod for pod in view.pods if pod.meta.uid == present and pod.meta.is_terminating), None)
     if pod is None or not route.pod_selector.matches(pod.meta.labels) or len(pod.ips_of(families)) < len(families):
         return None
-    as_if_staying = attrs.evolve(pod, meta=attrs.evolve(pod.meta, deleted_at=None))
+    as_if_staying = evolve(pod, meta=evolve(pod.meta, deleted_at=None))
     return pod if pod_refusal(as_if_staying, view, mode) is None else None
 
 

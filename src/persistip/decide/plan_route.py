@@ -27,6 +27,7 @@ from persistip.decide.verdict import Claim, Verdict
 from persistip.model.actions import ClusterAction, CreateAttachment, DeleteAttachment, ReplaceAttachment, ReportRoute
 from persistip.model.address import overlap
 from persistip.model.attachment import RELEASE_FINALIZER, AddressAttachment, AttachmentSpec, Holder, Reference
+from persistip.model.evolving import evolve
 from persistip.model.gateway import Mode
 from persistip.model.keys import ObjectMeta, attachment_name, node_label
 from persistip.model.views import RouteView
@@ -68,7 +69,7 @@ def plan_route(view: RouteView) -> RoutePlan:
         holder = to_holder(choice.pod, view.nodes, families)
     writes = _attach(view, verdict, holder, families)
     actions = writes
-    status = route_status(_after(view, actions), route, verdict, choice, before=view)
+    status = route_status(view, route, verdict, choice, _after(view, actions))
     if status != route.status:
         meta = route.meta
         actions += (
@@ -87,12 +88,12 @@ def _ask(view: RouteView) -> tuple[ClusterAction, ...]:
     return select_unconfirmed(view, view.attachment) if view.attachment is not None else ()
 
 
-def _after(view: RouteView, actions: tuple[ClusterAction, ...]) -> RouteView:
-    """The view once the attachment is written: what a status says of a move is true from its first write on."""
+def _after(view: RouteView, actions: tuple[ClusterAction, ...]) -> AddressAttachment | None:
+    """The attachment once it is written: what a status says of a move is true from its first write on."""
     for action in actions:
         if isinstance(action, CreateAttachment | ReplaceAttachment):
-            return attrs.evolve(view, attachment=action.attachment)
-    return view
+            return action.attachment
+    return view.attachment
 
 
 def _judge(view: RouteView) -> Verdict:
@@ -155,7 +156,7 @@ def _create(view: RouteView, wanted: Wanted) -> tuple[ClusterAction, ...]:
     free = tuple(claim for claim in wanted.claims if overlap((claim.prefix,), others) is None)
     if not free:
         return ()
-    spec = first_spec(view, attrs.evolve(wanted, claims=free))
+    spec = first_spec(view, evolve(wanted, claims=free))
     meta = ObjectMeta(
         name=attachment_name(wanted.route.namespace, wanted.route.name),
         labels=spec.node_labels(),
@@ -171,10 +172,10 @@ def _replace(attachment: AddressAttachment, spec: AttachmentSpec) -> tuple[Clust
     }
     if spec == attachment.spec and labels == attachment.meta.labels:
         return ()
-    meta = attrs.evolve(attachment.meta, labels=labels)
+    meta = evolve(attachment.meta, labels=labels)
     forgotten = select_forgotten(attachment, spec)
     nodes = tuple(report for report in attachment.nodes if report.node_name not in forgotten)
-    return (ReplaceAttachment(attrs.evolve(attachment, spec=spec, meta=meta, nodes=nodes), forgotten),)
+    return (ReplaceAttachment(evolve(attachment, spec=spec, meta=meta, nodes=nodes), forgotten),)
 
 
 def _leave(view: RouteView, attachment: AddressAttachment | None) -> tuple[ClusterAction, ...]:
@@ -191,4 +192,4 @@ def _leave(view: RouteView, attachment: AddressAttachment | None) -> tuple[Clust
     finalizers = tuple(name for name in attachment.meta.finalizers if name != RELEASE_FINALIZER)
     if finalizers == attachment.meta.finalizers:
         return ()
-    return (ReplaceAttachment(attrs.evolve(attachment, meta=attrs.evolve(attachment.meta, finalizers=finalizers))),)
+    return (ReplaceAttachment(evolve(attachment, meta=evolve(attachment.meta, finalizers=finalizers))),)

@@ -174,10 +174,11 @@ def _why_unusable(
 
 def range_conflict(prefix: Prefix, ranges: ClusterRanges) -> str | None:
     """Why *prefix* may not be used beside the cluster's own addresses, or None."""
+    if ranges.spans.first_overlap(prefix) is None:
+        return None
     if ip := ranges.node_spans.first_overlap(prefix):
         node = ranges.node_ips[ip.network_address]
         return f"{show(prefix)} {'is' if is_single(prefix) else 'contains'} the IP of Node {node}"
     if cidr := ranges.pod_spans.first_overlap(prefix):
         return f"{show(prefix)} overlaps the Pod range {cidr}"
-    cidr = ranges.service_spans.first_overlap(prefix)
-    return None if cidr is None else f"{show(prefix)} overlaps the Service range {cidr}"
+    return f"{show(prefix)} overlaps the Service range {ranges.service_spans.first_overlap(prefix)}"

@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_network
 
-import attrs
-
 from persistip.decide.agents import is_agent
 from persistip.decide.foundations import parents, ranges_of
 from persistip.decide.indexes import Indexes
@@ -23,6 +21,7 @@ from persistip.decide.suspects import recorded
 from persistip.model.address import Prefix, well_formed
 from persistip.model.attachment import AddressAttachment
 from persistip.model.definition import is_of_gateway_api
+from persistip.model.evolving import evolve
 from persistip.model.gateway import ConfigMap, Gateway
 from persistip.model.keys import Kind, ObjectKey
 from persistip.model.network import Network
@@ -60,7 +59,7 @@ class Reach(Indexes):
         if (
             isinstance(found, AddressAttachment)
             and isinstance(other, AddressAttachment)
-            and attrs.evolve(found, nodes=other.nodes) == other
+            and evolve(found, nodes=other.nodes) == other
         ):
             return {found.route_key}  # what agents say of it is read by the plan of its own route alone
         return self.touched_by(key, found) if found is not None else set()

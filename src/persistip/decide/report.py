@@ -6,7 +6,7 @@ In: verdict, choice, and the attachment as it stands.  Out: a RouteStatus.
 
 from __future__ import annotations
 
-import attrs
+from typing import NamedTuple
 
 from persistip.decide.events import find_origin, with_origin
 from persistip.decide.handover import holder_report, is_leaving
@@ -25,8 +25,7 @@ _PLURALS = {"is": "are", "has": "have", "uses": "use", "shares": "share"}
 _ORDER = (ConditionType.ACCEPTED, ConditionType.GCP_READY, ConditionType.DPV2_READY)
 
 
-@attrs.frozen
-class _Said:
+class _Said(NamedTuple):
     """One condition before it is dressed with generation and time."""
 
     status: Status
@@ -35,21 +34,21 @@ class _Said:
 
 
 def route_status(
-    view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choice, before: RouteView
+    view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choice, attachment: AddressAttachment | None
 ) -> RouteStatus:
-    """The status that should stand once the attachment is as *view* has it; *before* that it was otherwise."""
-    holds = view.attachment is not None and bool(view.attachment.spec.held_prefixes)
+    """The status that should stand once the *attachment* is this one; until then it is as *view* has it."""
+    holds = attachment is not None and bool(attachment.spec.held_prefixes)
     said = {
         ConditionType.ACCEPTED: _accepted(verdict, holds=holds),
         ConditionType.GCP_READY: _Said(Status.TRUE, Reason.NOT_REQUIRED, "no cloud to provision"),
-        ConditionType.DPV2_READY: _datapath(view, route, verdict, choice),
+        ConditionType.DPV2_READY: _datapath(view, route, verdict, choice, attachment),
     }
     may_hold = not verdict.unserved and (verdict.is_accepted or (holds and not verdict.is_refused))
     pods = (choice.pod.meta.name,) if may_hold and choice.pod is not None else ()
     words = said[ConditionType.DPV2_READY]
     if words.status is not Status.TRUE:
-        told = with_origin(words.message, find_origin(before, route, pods, choice))
-        said[ConditionType.DPV2_READY] = attrs.evolve(words, message=told)
+        told = with_origin(words.message, find_origin(view, route, pods, choice))
+        said[ConditionType.DPV2_READY] = _Said(words.status, words.reason, told)
     failing = next((said[type_] for type_ in _ORDER if said[type_].status is not Status.TRUE), None)
     if failing is None:
         said[ConditionType.READY] = _Said(Status.TRUE, Reason.READY, said[ConditionType.DPV2_READY].message)
@@ -76,8 +75,9 @@ def _accepted(verdict: Verdict, *, holds: bool) -> _Said:
     return _Said(Status.FALSE, verdict.reason, verdict.message + held)
 
 
-def _datapath(view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choice) -> _Said:
-    attachment = view.attachment
+def _datapath(
+    view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choice, attachment: AddressAttachment | None
+) -> _Said:
     is_foreign = attachment is not None and attachment.spec.route.uid != route.meta.uid
     if verdict.is_refused:
         if attachment is not None and is_leaving(attachment):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from persistip.model.keys import Kind, ObjectKey
+from persistip.model.pod import Pod
 
 
 class Sight:
@@ -35,6 +36,10 @@ class Sight:
     def has(self, key: ObjectKey) -> bool:
         """Whether the object can be read, as far as it exists."""
         return key not in self._unreadable
+
+    def readable(self, pods: Iterable[Pod]) -> Iterable[Pod]:
+        """Those of *pods* that can be read."""
+        return (pod for pod in pods if pod.key not in self._unreadable) if self._unreadable else pods
 
     def reason(self, key: ObjectKey) -> str:
         """Why that one cannot be read; empty: it can."""

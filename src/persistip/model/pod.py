@@ -36,7 +36,5 @@ class Pod:
 
     def ips_of(self, families: Iterable[int]) -> tuple[IPAddress, ...]:
         """The first IP of each family (4, 6) asked for, in that order; families it lacks are left out."""
-        first: dict[int, IPAddress] = {}
-        for ip in self.ips:
-            first.setdefault(ip.version, ip)
+        first = {ip.version: ip for ip in reversed(self.ips)}
         return tuple(first[family] for family in sorted(set(families)) if family in first)

@@ -130,6 +130,11 @@ class ClusterRanges:
     service_cidrs: tuple[Prefix, ...] = ()
 
     @cached_property
+    def spans(self) -> Spans:
+        """All of them: what overlaps none of these, as nearly every address, overlaps none of the three below."""
+        return Spans((*map(ip_network, self.node_ips), *self.pod_cidrs, *self.service_cidrs))
+
+    @cached_property
     def node_spans(self) -> Spans:
         """The nodes' IPs, to be searched."""
         return Spans(ip_network(ip) for ip in self.node_ips)

@@ -325,7 +325,7 @@ class _Object:
         if key is None:
             return None
         namespace = key.namespace or self._default_namespace
-        return attrs.evolve(key, namespace=namespace if RESOURCES[kind].namespaced else "")
+        return key._replace(namespace=namespace if RESOURCES[kind].namespaced else "")
 
     def read(self) -> list[Manifest | Fault]:
         if not isinstance(self._value, dict):
