@@ -17,7 +17,7 @@ nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "unit", "simulation", "docs", "apiserver", "kernel", "lab"]
+nox.options.sessions = ["lint", "types", "unit", "simulation", "docs", "apiserver", "kernel", "lab", "cluster"]
 
 IN_USER_NAMESPACE = ("unshare", "--user", "--map-root-user", "--net", "--mount")
 
@@ -65,7 +65,7 @@ def unit(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    folders = ("--ignore=tests/kernel", "--ignore=tests/lab", "--ignore=tests/simulation")
+    folders = [f"--ignore=tests/{name}" for name in ("cluster", "kernel", "lab", "simulation")]
     elsewhere = (*folders, "-m", "not kernel and not apiserver and not slow")
     session.run("coverage", "run", "-m", "pytest", "tests", *elsewhere)
     session.run("coverage", "report")
@@ -90,6 +90,16 @@ def docs(session: nox.Session) -> None:
 def apiserver(session: nox.Session) -> None:
     """A real Kubernetes API server, built the first time; `-- --shell` leaves one up for you, and prints KUBECONFIG."""
     install_for_tests(session)
+    make_kubernetes(session)
+    if "--shell" in session.posargs:
+        session.run("python", "tests/support/controlplane.py")
+        return
+    suites = session.posargs or ("tests",)
+    session.run("pytest", "-m", "apiserver and not kernel", *suites)
+
+
+def make_kubernetes(session: nox.Session) -> None:
+    """Build Kubernetes and what the tests need beside it, or say why that cannot be done: the suite then skips."""
     make = ("python", "tests/support/kubernetes_binaries.py")
     session.log("takes minutes when Kubernetes has yet to be built")
     said = str(session.run(*make, silent=True, success_codes=[0, 1]))
@@ -101,11 +111,6 @@ def apiserver(session: nox.Session) -> None:
         else:
             said = str(session.run(*make, silent=True, success_codes=[0, 1]))
     session.log(said.strip())
-    if "--shell" in session.posargs:
-        session.run("python", "tests/support/controlplane.py")
-        return
-    suites = session.posargs or ("tests",)
-    session.run("pytest", "-m", "apiserver and not kernel", *suites)
 
 
 @nox.session
@@ -122,6 +127,19 @@ def lab(session: nox.Session) -> None:
     install_for_tests(session)
     suites = session.posargs or ("tests/lab", "tests/shape/test_wheel.py")
     session.run(*as_root(session), "pytest", *suites, external=True)
+
+
+@nox.session
+def cluster(session: nox.Session) -> None:
+    """A cluster of three real nodes; `-- --shell` leaves one up and says how to use kubectl and the client outside."""
+    install_for_tests(session)
+    make_kubernetes(session)
+    if "--shell" in session.posargs:
+        options = [each for each in session.posargs if each != "--shell"]
+        path = os.pathsep.join(("tests/cluster", "tests/support"))
+        session.run("python", "-m", "realcluster", *options, env={"PYTHONPATH": path})
+        return
+    session.run("pytest", "-m", "cluster", *(session.posargs or ("tests/cluster",)))
 
 
 @nox.session(default=False)

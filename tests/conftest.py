@@ -79,6 +79,16 @@ def missing_apiserver() -> str | None:
     return kubernetes_binaries.why_missing()
 
 
+def missing_cluster() -> str | None:
+    """Return why no cluster of real nodes can be started here; None: it can."""
+    try:
+        import cryptography  # noqa: F401, PLC0415
+        from realcluster import requirements  # noqa: PLC0415
+    except ImportError as error:
+        return f"a package is missing ({error})"
+    return requirements.why_missing()
+
+
 def missing_nft() -> str | None:
     """Return why what we make of nftables cannot be compared with what nft makes; None: it can."""
     return None if shutil.which("nft") else "no program nft to judge by; it comes with the package nftables"
@@ -92,6 +102,7 @@ def missing_promtool() -> str | None:
 PREREQUISITES: Mapping[str, Callable[[], str | None]] = {
     "kernel": functools.cache(missing_kernel),
     "apiserver": functools.cache(missing_apiserver),
+    "cluster": functools.cache(missing_cluster),
     "userns": functools.cache(missing_userns),
     "nft": functools.cache(missing_nft),
     "promtool": functools.cache(missing_promtool),

@@ -20,10 +20,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 BINARY_SOURCES = Path(__file__).parents[1] / "apiserver" / "binary"
+MACHINE_SOURCES = Path(__file__).parents[1] / "cluster" / "programs"
 UPSTREAM_SOURCES = Path(__file__).parents[1] / "apiserver" / "upstream"
 NEEDED = ("etcd", "kube-apiserver", "kubectl")
 WORKLOADS = ("kube-controller-manager", "kube-scheduler")
@@ -72,6 +73,14 @@ def find_crds() -> list[Path]:
     if not folder.exists():
         raise MissingError(_why("crds"))
     return sorted(folder.glob("*.yaml"))
+
+
+def find_machines() -> Path:
+    """Return the program that a test cluster's machines and Pods are made of."""
+    program = cache() / f"machines-{_digest(MACHINE_SOURCES)}" / "machines"
+    if not program.exists():
+        raise MissingError(_why("machines"))
+    return program
 
 
 @functools.cache
@@ -124,7 +133,12 @@ def make() -> None:
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for what, find, build in (("kubernetes", find_programs, _build), ("crds", find_crds, _fetch_crds)):
+        makers: tuple[tuple[str, Callable[[], object], Callable[[], None]], ...] = (
+            ("kubernetes", find_programs, _build),
+            ("crds", find_crds, _fetch_crds),
+            ("machines", find_machines, _build_machines),
+        )
+        for what, find, build in makers:
             failed = cache() / f"{what}.failed"
             failed.unlink(missing_ok=True)
             try:
@@ -181,6 +195,11 @@ def _build() -> None:
         _go("build", "-mod=readonly", "-trimpath", linking, "-o", str(binary), ".", sources=BINARY_SOURCES)
         for name in PROGRAMS:
             (part / name).symlink_to(binary.name)
+
+
+def _build_machines() -> None:
+    with _whole(cache() / f"machines-{_digest(MACHINE_SOURCES)}") as part:
+        _go("build", "-trimpath", "-ldflags=-s -w", "-o", str(part / "machines"), ".", sources=MACHINE_SOURCES)
 
 
 def _fetch_crds() -> None:

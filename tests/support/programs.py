@@ -19,7 +19,7 @@ LOOPBACK = "127.0.0.1"
 READY_SECONDS = 60.0
 
 # The kernel ends a child with the thread that made it; without this, a killed pytest would leave a cluster behind.
-_TIED = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+_TIED = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 
 
 def free_port() -> int:
@@ -39,6 +39,11 @@ def until(holds: Callable[[], Any], what: str | Callable[[], str], seconds: floa
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds:g} s for {what() if callable(what) else what}")
         time.sleep(0.02)
+
+
+def tied(command: Sequence[str]) -> list[str]:
+    """Return a command line whose process ends with the thread that starts it."""
+    return [sys.executable, "-I", "-S", "-c", _TIED, *command]
 
 
 @dataclass
@@ -68,7 +73,7 @@ class Program:
         """Start it; what it says is added to its log."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _TIED, *self.command],
+                tied(self.command),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
             )  # fmt: skip
 

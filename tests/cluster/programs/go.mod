@@ -1,0 +1,3 @@
+module persistip.dev/tests/machines
+
+go 1.26.0
