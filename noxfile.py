@@ -17,7 +17,7 @@ nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "unit", "simulation", "docs", "apiserver", "kernel", "lab", "cluster"]
+nox.options.sessions = ["lint", "types", "unit", "simulation", "docs", "gce", "apiserver", "kernel", "lab", "cluster"]
 
 IN_USER_NAMESPACE = ("unshare", "--user", "--map-root-user", "--net", "--mount")
 
@@ -66,7 +66,7 @@ def unit(session: nox.Session) -> None:
         session.run("pytest", *session.posargs)
         return
     folders = [f"--ignore=tests/{name}" for name in ("cluster", "kernel", "lab", "simulation")]
-    elsewhere = (*folders, "-m", "not kernel and not apiserver and not slow")
+    elsewhere = (*folders, "-m", "not kernel and not apiserver and not gce and not slow")
     session.run("coverage", "run", "-m", "pytest", "tests", *elsewhere)
     session.run("coverage", "report")
 
@@ -111,6 +111,14 @@ def make_kubernetes(session: nox.Session) -> None:
         else:
             said = str(session.run(*make, silent=True, success_codes=[0, 1]))
     session.log(said.strip())
+
+
+@nox.session
+def gce(session: nox.Session) -> None:
+    """Google's own clients against the emulator, judged by Google's description of the API."""
+    install_pinned(session, "gce")
+    session.install("--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
+    session.run("pytest", "-m", "gce", *(session.posargs or ("tests",)), env={"PERSISTIP_REQUIRE": "gce"})
 
 
 @nox.session
@@ -169,7 +177,15 @@ def lock(session: nox.Session) -> None:
     pinned = ("--universal", "--python-version=3.11", "--generate-hashes", "--upgrade")
     plain = ("--no-header", "--no-annotate", "--no-emit-index-url", "--quiet")
     with_project = ("pyproject.toml", "--extra=kubernetes", "--extra=lab", "--extra=prometheus", "--extra=testing")
-    groups = {"lint": (), "go": (), "types": with_project, "tests": with_project, "mutate": with_project}
+    with_google = (*with_project, "--extra=gce")
+    groups = {
+        "lint": (),
+        "go": (),
+        "types": with_project,
+        "tests": with_project,
+        "gce": with_google,
+        "mutate": with_project,
+    }
     for group, sources in groups.items():
         target = f"--output-file=requirements/{group}.txt"
         session.run("uv", "pip", "compile", *sources, f"--group={group}", *pinned, *plain, target)

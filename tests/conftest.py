@@ -7,6 +7,7 @@ variable PERSISTIP_REQUIRE names that prerequisite (``PERSISTIP_REQUIRE=kernel,u
 
 import asyncio
 import functools
+import importlib.util
 import os
 import re
 import shutil
@@ -99,6 +100,15 @@ def missing_promtool() -> str | None:
     return None if shutil.which("promtool") else "no program promtool to judge by; it comes with the package prometheus"
 
 
+def missing_gce() -> str | None:
+    """Return why Google's clients cannot be asked; None: they can."""
+    found = [importlib.util.find_spec(name) for name in ("google", "googleapiclient", "jsonschema")]
+    there = all(found) and importlib.util.find_spec("google.cloud.compute_v1") is not None
+    return (
+        None if there else "google-cloud-compute, google-api-python-client or jsonschema is missing; see `nox -s gce`"
+    )
+
+
 PREREQUISITES: Mapping[str, Callable[[], str | None]] = {
     "kernel": functools.cache(missing_kernel),
     "apiserver": functools.cache(missing_apiserver),
@@ -106,6 +116,7 @@ PREREQUISITES: Mapping[str, Callable[[], str | None]] = {
     "userns": functools.cache(missing_userns),
     "nft": functools.cache(missing_nft),
     "promtool": functools.cache(missing_promtool),
+    "gce": functools.cache(missing_gce),
 }
 IMPLIED: Mapping[str, frozenset[str]] = {"kernel": frozenset({"nft"})}
 """What is demanded along with a prerequisite: where the kernel side is proved, no judge of it may be missing."""
