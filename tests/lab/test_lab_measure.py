@@ -12,9 +12,10 @@ import pytest
 from persistip.lab import echo
 from persistip.lab.kubelet import Journal, host_of
 from persistip.lab.measure import Event, change_that_moved
-from persistip.lab.probe import Probe, Track, reach
+from persistip.lab.probe import Probe, reach
 from persistip.lab.results import EventResult, Flow, Place
 from persistip.lab.scene import Expected, judge, remark
+from persistip.lab.track import Track
 from persistip.lab.virtualtime import LoopClock, VirtualTimeLoop
 from persistip.runtime.clock import SystemClock
 

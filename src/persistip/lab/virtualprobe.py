@@ -15,8 +15,9 @@ from typing import Any
 import attrs
 
 from persistip.lab import echo
-from persistip.lab.probe import Probe, Track
+from persistip.lab.probe import Probe
 from persistip.lab.site import ProbeFailedError
+from persistip.lab.track import Track
 
 _CLIENTS = {4: "198.51.100.2", 6: "2001:db8:51::2"}
 _INTERVAL_NS = 1_000_000

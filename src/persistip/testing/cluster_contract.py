@@ -8,9 +8,9 @@ In: a ClusterWorld around the Cluster to be judged.  Out: one test for every pro
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar, cast
 
 import attrs
 
@@ -34,90 +34,14 @@ from persistip.model.gateway import Gateway, GatewayClass, GatewayStatus, Listen
 from persistip.model.keys import Kind, ObjectKey
 from persistip.model.node import Node
 from persistip.model.route import GKEIPRoute, RouteStatus
-from persistip.strategies import Batch, Cluster, ClusterObject
+from persistip.strategies import ClusterObject
 from persistip.testing import builders
+from persistip.testing.cluster_world import ClusterWorld, apply_one, attachment_of, create, following
 from persistip.testing.running import whole
 from persistip.wire.decode import to_model
 from persistip.wire.encode import from_model
 
 T = TypeVar("T")
-
-
-class ClusterWorld(Protocol):
-    """A cluster with nothing in it, and the hands of its users."""
-
-    def cluster(self, *, node_name: str | None = None) -> Cluster:
-        """A controller's Cluster, or with *node_name* the one of that node's agent."""
-        ...
-
-    async def put(self, obj: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Create or change an object as a user would, its status too; returns what stands."""
-        ...
-
-    async def remove(self, kind: str, namespace: str, name: str) -> None:
-        """Delete an object as a user would."""
-        ...
-
-    async def interrupt(self) -> None:
-        """Break every watch."""
-        ...
-
-
-class _Reader:
-    """What somebody who follows a Cluster knows."""
-
-    def __init__(self, batches: AsyncIterator[Batch]) -> None:
-        self._batches = batches
-        self.objects: dict[ObjectKey, ClusterObject] = {}
-        self.unreadable: dict[ObjectKey, str] = {}
-        self.is_synced = False
-
-    async def read(self) -> Batch:
-        batch = await anext(self._batches)
-        for kind in batch.resynced:
-            self.objects = {key: obj for key, obj in self.objects.items() if key.kind != kind}
-            self.unreadable = {key: why for key, why in self.unreadable.items() if key.kind != kind}
-        for key in batch.objects:
-            self.unreadable.pop(key, None)
-        for key, why in batch.unreadable.items():
-            self.objects.pop(key, None)
-            self.unreadable[key] = why
-        for key, obj in batch.objects.items():
-            if obj is None:
-                self.objects.pop(key, None)
-            else:
-                self.objects[key] = obj
-        self.is_synced = batch.synced
-        return batch
-
-    async def until(self, is_reached: Callable[[dict[ObjectKey, ClusterObject]], bool]) -> None:
-        while not (self.is_synced and is_reached(self.objects)):
-            await self.read()
-
-
-@asynccontextmanager
-async def _following(cluster: Cluster) -> AsyncIterator[_Reader]:
-    batches = cluster.changes()
-    try:
-        yield _Reader(batches)
-    finally:
-        await batches.aclose()  # type: ignore[attr-defined]  # every changes() is an asynchronous generator
-
-
-async def _one(cluster: Cluster, action: Any) -> Outcome:
-    (outcome,) = await cluster.apply([action])
-    return outcome
-
-
-async def _created(cluster: Cluster, attachment: AddressAttachment) -> AddressAttachment:
-    outcome = await _one(cluster, CreateAttachment(attachment))
-    assert outcome.is_done, outcome
-    return _written(outcome)
-
-
-def _written(outcome: Outcome) -> AddressAttachment:
-    assert isinstance(outcome.written, AddressAttachment), outcome
-    return outcome.written
 
 
 def _condition(type_: str, status: Status = Status.TRUE) -> Condition:
@@ -137,7 +61,7 @@ class ClusterContract(ABC):
         async with self.make() as world:
             await world.put(from_model(builders.pod()))
             await world.put(from_model(builders.node()))
-            async with _following(world.cluster()) as reader:
+            async with following(world.cluster()) as reader:
                 await reader.until(lambda _: True)
                 assert builders.pod().key in reader.objects
                 assert builders.node().key in reader.objects
@@ -145,7 +69,7 @@ class ClusterContract(ABC):
     @whole
     async def test_first_batches_name_every_kind_as_resynced(self) -> None:
         """Each kind's complete list is said to be one, so that nothing known before survives a new start."""
-        async with self.make() as world, _following(world.cluster()) as reader:
+        async with self.make() as world, following(world.cluster()) as reader:
             named: set[str] = set()
             while not reader.is_synced:
                 named |= (await reader.read()).resynced
@@ -154,7 +78,7 @@ class ClusterContract(ABC):
     @whole
     async def test_change_is_delivered_as_latest_state(self) -> None:
         """A changed object arrives as it stands."""
-        async with self.make() as world, _following(world.cluster()) as reader:
+        async with self.make() as world, following(world.cluster()) as reader:
             await reader.until(lambda _: True)
             await world.put(from_model(builders.pod(ready=False)))
             await reader.until(lambda objects: builders.pod().key in objects)
@@ -166,7 +90,7 @@ class ClusterContract(ABC):
         """What is deleted is known to be gone."""
         async with self.make() as world:
             await world.put(from_model(builders.namespace()))
-            async with _following(world.cluster()) as reader:
+            async with following(world.cluster()) as reader:
                 await reader.until(lambda objects: builders.namespace().key in objects)
                 await world.remove("Namespace", "", "tenant")
                 await reader.until(lambda objects: builders.namespace().key not in objects)
@@ -176,7 +100,7 @@ class ClusterContract(ABC):
         """After an interruption, what came and went meanwhile is known."""
         async with self.make() as world:
             await world.put(from_model(builders.namespace("old")))
-            async with _following(world.cluster()) as reader:
+            async with following(world.cluster()) as reader:
                 await reader.until(lambda objects: builders.namespace("old").key in objects)
                 await world.interrupt()
                 await world.remove("Namespace", "", "old")
@@ -190,18 +114,18 @@ class ClusterContract(ABC):
     @whole
     async def test_agent_sees_the_attachments_that_name_its_node(self) -> None:
         """An agent's view holds an attachment from the write that names its node to the one that no longer does."""
-        async with self.make() as world, _following(world.cluster(node_name="node-b")) as reader:
+        async with self.make() as world, following(world.cluster(node_name="node-b")) as reader:
             cluster = world.cluster()
             await world.put(from_model(builders.pod()))
-            made = await _created(cluster, builders.attachment(holder=builders.pod(node="node-a")))
+            made = await create(cluster, builders.attachment(holder=builders.pod(node="node-a")))
             moved = attrs.evolve(builders.attachment(holder=builders.pod(node="node-b"), epoch=2), meta=made.meta)
             moved = attrs.evolve(moved, meta=attrs.evolve(made.meta, labels=moved.spec.node_labels()))
-            outcome = await _one(cluster, ReplaceAttachment(moved))
+            outcome = await apply_one(cluster, ReplaceAttachment(moved))
             await reader.until(lambda objects: made.key in objects)
             assert set(reader.objects) == {made.key}
             left = builders.attachment(epoch=3)
-            left = attrs.evolve(left, meta=attrs.evolve(_written(outcome).meta, labels={}))
-            assert (await _one(cluster, ReplaceAttachment(left))).is_done
+            left = attrs.evolve(left, meta=attrs.evolve(attachment_of(outcome).meta, labels={}))
+            assert (await apply_one(cluster, ReplaceAttachment(left))).is_done
             await reader.until(lambda objects: made.key not in objects)
 
     @whole
@@ -209,7 +133,7 @@ class ClusterContract(ABC):
         """The object written comes back with UID and version, and its status empty."""
         async with self.make() as world:
             wanted = builders.attachment(holder=builders.pod())
-            made = await _created(world.cluster(), wanted)
+            made = await create(world.cluster(), wanted)
             assert made.meta.uid
             assert made.meta.resource_version
             assert (made.spec, made.nodes) == (wanted.spec, ())
@@ -220,16 +144,16 @@ class ClusterContract(ABC):
     async def test_create_of_a_taken_name_is_stale(self) -> None:
         """A name that is taken says that the world had changed."""
         async with self.make() as world:
-            await _created(world.cluster(), builders.attachment())
-            outcome = await _one(world.cluster(), CreateAttachment(builders.attachment()))
+            await create(world.cluster(), builders.attachment())
+            outcome = await apply_one(world.cluster(), CreateAttachment(builders.attachment()))
             assert (outcome.is_done, outcome.stale) == (False, True), outcome
 
     @whole
     async def test_replace_with_an_old_version_changes_nothing(self) -> None:
         """The second of two writes decided on one state is stale, and the first stands."""
-        async with self.make() as world, _following(world.cluster()) as reader:
+        async with self.make() as world, following(world.cluster()) as reader:
             cluster = world.cluster()
-            made = await _created(cluster, builders.attachment())
+            made = await create(cluster, builders.attachment())
             first = attrs.evolve(made, spec=attrs.evolve(made.spec, epoch=5))
             second = attrs.evolve(made, spec=attrs.evolve(made.spec, epoch=6))
             outcomes = await cluster.apply([ReplaceAttachment(first), ReplaceAttachment(second)])
@@ -244,39 +168,41 @@ class ClusterContract(ABC):
         """Status is a subresource: a write of the spec, whatever status it carries, leaves the reports alone."""
         async with self.make() as world:
             cluster = world.cluster()
-            made = await _created(cluster, builders.attachment(holder=builders.pod()))
+            made = await create(cluster, builders.attachment(holder=builders.pod()))
             report = NodeReport(node_name="node-a", epoch=1, state=NodeStateName.PROGRAMMED, at=builders.START)
             agent = world.cluster(node_name="node-a")
-            reported = _written(await _one(agent, ReportNode(name=made.meta.name, uid=made.meta.uid, report=report)))
+            reported = attachment_of(
+                await apply_one(agent, ReportNode(name=made.meta.name, uid=made.meta.uid, report=report))
+            )
             assert reported.nodes == (report,)
             changed = attrs.evolve(reported, nodes=(), spec=attrs.evolve(reported.spec, epoch=9))
-            written = _written(await _one(cluster, ReplaceAttachment(changed)))
+            written = attachment_of(await apply_one(cluster, ReplaceAttachment(changed)))
             assert (written.spec.epoch, written.nodes) == (9, (report,))
 
     @whole
     async def test_epoch_that_falls_is_refused(self) -> None:
         """The API itself refuses an older decision, and looking again would not help."""
         async with self.make() as world:
-            made = await _created(world.cluster(), builders.attachment(epoch=7))
+            made = await create(world.cluster(), builders.attachment(epoch=7))
             fallen = attrs.evolve(made, spec=attrs.evolve(made.spec, epoch=6))
-            outcome = await _one(world.cluster(), ReplaceAttachment(fallen))
+            outcome = await apply_one(world.cluster(), ReplaceAttachment(fallen))
             assert (outcome.is_done, outcome.stale) == (False, False)
             assert "epoch" in outcome.message
 
     @whole
     async def test_delete_waits_for_the_finalizer(self) -> None:
         """A deleted attachment stays, terminating, until its finalizer is taken away."""
-        async with self.make() as world, _following(world.cluster()) as reader:
+        async with self.make() as world, following(world.cluster()) as reader:
             cluster = world.cluster()
-            made = await _created(cluster, builders.attachment())
+            made = await create(cluster, builders.attachment())
             await reader.until(lambda objects: made.key in objects)
             version = made.meta.resource_version
             deletion = DeleteAttachment(name=made.meta.name, uid=made.meta.uid, resource_version=version)
-            assert (await _one(cluster, deletion)).is_done
+            assert (await apply_one(cluster, deletion)).is_done
             await reader.until(lambda objects: cast("AddressAttachment", objects[made.key]).meta.is_terminating)
             waiting = cast("AddressAttachment", reader.objects[made.key])
             freed = attrs.evolve(waiting, meta=attrs.evolve(waiting.meta, finalizers=()))
-            assert (await _one(cluster, ReplaceAttachment(freed))).is_done
+            assert (await apply_one(cluster, ReplaceAttachment(freed))).is_done
             await reader.until(lambda objects: made.key not in objects)
 
     @whole
@@ -284,7 +210,7 @@ class ClusterContract(ABC):
         """The same name made again, or the same object changed, is not deleted."""
         async with self.make() as world:
             cluster = world.cluster()
-            made = await _created(cluster, builders.attachment())
+            made = await create(cluster, builders.attachment())
             meta = made.meta
             right = DeleteAttachment(name=meta.name, uid=meta.uid, resource_version=meta.resource_version)
             outcomes = await cluster.apply(
@@ -299,12 +225,12 @@ class ClusterContract(ABC):
     @whole
     async def test_route_status_is_applied_beside_that_of_others(self) -> None:
         """Our conditions are written, a condition of another controller stays, and so does the spec."""
-        async with self.make() as world, _following(world.cluster()) as reader:
+        async with self.make() as world, following(world.cluster()) as reader:
             theirs = _condition("example.com/Theirs")
             wanted = builders.route()
             stands = await self._put(world, attrs.evolve(wanted, status=RouteStatus(conditions=(theirs,))), GKEIPRoute)
             status = RouteStatus(pods=("nat-0",), conditions=(_condition("Accepted"), _condition("Ready")))
-            assert (await _one(world.cluster(), self._report(stands, status))).is_done
+            assert (await apply_one(world.cluster(), self._report(stands, status))).is_done
             await reader.until(lambda objects: bool(getattr(objects.get(stands.key), "status", RouteStatus()).pods))
             found = cast("GKEIPRoute", reader.objects[stands.key])
             assert set(found.status.conditions) == {theirs, *status.conditions}
@@ -317,9 +243,9 @@ class ClusterContract(ABC):
             cluster = world.cluster()
             stands = await self._put(world, builders.route(), GKEIPRoute)
             first = RouteStatus(pods=("nat-0",), conditions=(_condition("Ready"),))
-            assert (await _one(cluster, self._report(stands, first))).is_done
+            assert (await apply_one(cluster, self._report(stands, first))).is_done
             now = await self._read(world, stands)
-            assert (await _one(cluster, self._report(now, RouteStatus(conditions=first.conditions)))).is_done
+            assert (await apply_one(cluster, self._report(now, RouteStatus(conditions=first.conditions)))).is_done
             assert (await self._read(world, stands)).status == RouteStatus(conditions=first.conditions)
 
     @whole
@@ -328,8 +254,8 @@ class ClusterContract(ABC):
         async with self.make() as world:
             stands = await self._put(world, builders.route(), GKEIPRoute)
             status = RouteStatus(pods=("nat-0",))
-            assert (await _one(world.cluster(), self._report(stands, status))).is_done
-            outcome = await _one(world.cluster(), self._report(stands, RouteStatus(pods=("nat-1",))))
+            assert (await apply_one(world.cluster(), self._report(stands, status))).is_done
+            outcome = await apply_one(world.cluster(), self._report(stands, RouteStatus(pods=("nat-1",))))
             assert (outcome.is_done, outcome.stale) == (False, True), outcome
 
     @whole
@@ -337,18 +263,18 @@ class ClusterContract(ABC):
         """A report that changes nothing leaves the object's version alone."""
         async with self.make() as world:
             cluster = world.cluster()
-            made = await _created(cluster, builders.attachment())
+            made = await create(cluster, builders.attachment())
             action = ReportNode(
                 name=made.meta.name, uid=made.meta.uid, report=NodeReport(node_name="node-a", at=builders.START)
             )
             agent = world.cluster(node_name="node-a")
-            first, again = [_written(await _one(agent, action)) for _ in range(2)]
+            first, again = [attachment_of(await apply_one(agent, action)) for _ in range(2)]
             assert first.meta.resource_version == again.meta.resource_version
 
     @whole
     async def test_gateway_and_class_status_are_applied(self) -> None:
         """Addresses, listeners and conditions of a Gateway and a class's conditions are read back as written."""
-        async with self.make() as world, _following(world.cluster()) as reader:
+        async with self.make() as world, following(world.cluster()) as reader:
             pool = await self._put(world, builders.gateway(), Gateway)
             of = await self._put(world, builders.gateway_class(), GatewayClass)
             status = GatewayStatus(
@@ -393,7 +319,7 @@ class ClusterContract(ABC):
             before = await self._put(world, wanted, GatewayClass)
             for finalizers in (("example.com/theirs", "example.com/ours"), ("example.com/theirs",), ()):
                 stands = await self._class(world, before)
-                outcome = await _one(cluster, self._finalizers(stands, *finalizers))
+                outcome = await apply_one(cluster, self._finalizers(stands, *finalizers))
                 assert outcome.is_done, outcome
                 after = await self._class(world, before)
                 assert after.meta.finalizers == finalizers
@@ -419,14 +345,14 @@ class ClusterContract(ABC):
     @whole
     async def test_deleted_object_goes_with_its_last_finalizer(self) -> None:
         """A class that its user deleted stays until the finalizer is taken away, and then is gone."""
-        async with self.make() as world, _following(world.cluster()) as reader:
+        async with self.make() as world, following(world.cluster()) as reader:
             cluster = world.cluster()
             stands = await self._put(world, builders.gateway_class(), GatewayClass)
-            assert (await _one(cluster, self._finalizers(stands, "example.com/ours"))).is_done
+            assert (await apply_one(cluster, self._finalizers(stands, "example.com/ours"))).is_done
             await world.remove("GatewayClass", "", stands.meta.name)
             await reader.until(lambda objects: getattr(objects.get(stands.key), "meta", stands.meta).is_terminating)
             waiting = cast("GatewayClass", reader.objects[stands.key])
-            assert (await _one(cluster, self._finalizers(waiting))).is_done
+            assert (await apply_one(cluster, self._finalizers(waiting))).is_done
             await reader.until(lambda objects: stands.key not in objects)
 
     @whole
@@ -439,7 +365,7 @@ class ClusterContract(ABC):
             broken["status"]["addresses"] = [{"type": "InternalIP", "address": "no address"}]
             await world.put(good)
             await world.put(broken)
-            async with _following(world.cluster()) as reader:
+            async with following(world.cluster()) as reader:
                 await reader.until(lambda _: True)
                 assert builders.node("node-a").key in reader.objects
                 assert builders.node("node-b").key not in reader.objects
@@ -458,40 +384,45 @@ class ClusterContract(ABC):
         """A replacement takes away what nodes without a part have said, whoever wrote it, and leaves the rest."""
         async with self.make() as world:
             cluster = world.cluster()
-            made = await _created(cluster, builders.attachment())
+            made = await create(cluster, builders.attachment())
             for name in ("node-a", "node-b", "node-c"):
                 report = NodeReport(node_name=name, epoch=1, at=builders.START)
                 action = ReportNode(name=made.meta.name, uid=made.meta.uid, report=report)
-                made = _written(await _one(world.cluster(node_name=name), action))
+                made = attachment_of(await apply_one(world.cluster(node_name=name), action))
             wanted = attrs.evolve(made, spec=attrs.evolve(made.spec, epoch=9))
-            written = _written(await _one(cluster, ReplaceAttachment(wanted, forgotten=("node-a", "node-c"))))
+            written = attachment_of(await apply_one(cluster, ReplaceAttachment(wanted, forgotten=("node-a", "node-c"))))
             assert (written.spec.epoch, [each.node_name for each in written.nodes]) == (9, ["node-b"])
             again = ReportNode(name=made.meta.name, uid=made.meta.uid, report=NodeReport(node_name="node-a", epoch=9))
-            names = {each.node_name for each in _written(await _one(world.cluster(node_name="node-a"), again)).nodes}
+            names = {
+                each.node_name
+                for each in attachment_of(await apply_one(world.cluster(node_name="node-a"), again)).nodes
+            }
             assert names == {"node-a", "node-b"}
 
     @whole
     async def test_agents_write_their_own_entries_only(self) -> None:
         """Two agents report, one again: each has its newest entry and nobody lost one."""
         async with self.make() as world:
-            made = await _created(world.cluster(), builders.attachment())
+            made = await create(world.cluster(), builders.attachment())
             names = ("node-a", "node-b")
             agents = {name: world.cluster(node_name=name) for name in names}
             outcome = None
             for name, epoch in (("node-a", 1), ("node-b", 1), ("node-a", 2)):
                 report = NodeReport(node_name=name, epoch=epoch, at=builders.START)
-                outcome = await _one(agents[name], ReportNode(name=made.meta.name, uid=made.meta.uid, report=report))
+                outcome = await apply_one(
+                    agents[name], ReportNode(name=made.meta.name, uid=made.meta.uid, report=report)
+                )
             assert outcome is not None
-            assert {each.node_name: each.epoch for each in _written(outcome).nodes} == {"node-a": 2, "node-b": 1}
+            assert {each.node_name: each.epoch for each in attachment_of(outcome).nodes} == {"node-a": 2, "node-b": 1}
 
     @whole
     async def test_report_for_another_uid_is_stale(self) -> None:
         """A report about an attachment that was made again in the meantime is not written."""
         async with self.make() as world:
-            made = await _created(world.cluster(), builders.attachment())
+            made = await create(world.cluster(), builders.attachment())
             report = NodeReport(node_name="node-a", epoch=1)
             action = ReportNode(name=made.meta.name, uid="00000000-0000-0000-0000-000000000000", report=report)
-            outcome = await _one(world.cluster(node_name="node-a"), action)
+            outcome = await apply_one(world.cluster(node_name="node-a"), action)
             assert (outcome.is_done, outcome.stale) == (False, True), outcome
 
     @whole
@@ -503,7 +434,7 @@ class ClusterContract(ABC):
 
             async def ask(uid: str) -> Outcome:
                 attachment = builders.attachment().key
-                return await _one(
+                return await apply_one(
                     cluster, ConfirmNodeGone(name="node-a", uid=uid, attachment=attachment, resource_version="1")
                 )
 
@@ -519,7 +450,7 @@ class ClusterContract(ABC):
     async def test_failed_action_does_not_stop_the_next(self) -> None:
         """Each action has its own outcome, in order, and one of a kind unknown is unsupported."""
         async with self.make() as world:
-            made = await _created(world.cluster(), builders.attachment())
+            made = await create(world.cluster(), builders.attachment())
             right = attrs.evolve(made, spec=attrs.evolve(made.spec, epoch=2))
             event = RecordEvent(
                 regarding=made.key, uid=made.meta.uid, reason="Moved", action="Move", message="a to b", warning=True
@@ -542,7 +473,7 @@ class ClusterContract(ABC):
 
     @staticmethod
     async def _class(world: ClusterWorld, stands: GatewayClass) -> GatewayClass:
-        async with _following(world.cluster()) as reader:
+        async with following(world.cluster()) as reader:
             await reader.until(lambda _: True)
             return cast("GatewayClass", reader.objects[stands.key])
 
@@ -555,7 +486,7 @@ class ClusterContract(ABC):
 
     @staticmethod
     async def _read(world: ClusterWorld, stands: GKEIPRoute) -> GKEIPRoute:
-        async with _following(world.cluster()) as reader:
+        async with following(world.cluster()) as reader:
             await reader.until(lambda _: True)
             return cast("GKEIPRoute", reader.objects[stands.key])
 

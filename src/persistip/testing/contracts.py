@@ -10,7 +10,8 @@ docstrings is then a test. The tests are plain functions that run a loop of thei
 """
 
 from persistip.testing.allocator_contract import AllocatorContract
-from persistip.testing.cluster_contract import ClusterContract, ClusterWorld
+from persistip.testing.cluster_contract import ClusterContract
+from persistip.testing.cluster_world import ClusterWorld
 from persistip.testing.datapath_contract import DatapathContract, DatapathWorld
 from persistip.testing.lease_contract import LeaseContract
 from persistip.testing.mode_contract import ReactionModeContract
