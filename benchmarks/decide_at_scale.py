@@ -59,7 +59,7 @@ from persistip.model.gateway import (
     Listener,
     ParametersRef,
 )
-from persistip.model.keys import Kind, ObjectKey, ObjectMeta, attachment_name
+from persistip.model.keys import CLASS_LABEL, Kind, ObjectKey, ObjectMeta, attachment_name
 from persistip.model.node import Namespace, Node
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute, ParentRef, RouteStatus
@@ -156,7 +156,7 @@ def attachment_of(shape: Shape, number: int) -> AddressAttachment:
         epoch=1,
     )
     name = attachment_name(route.meta.namespace, route.meta.name)
-    meta = _meta(name, labels=spec.node_labels(), finalizers=(RELEASE_FINALIZER,))
+    meta = _meta(name, labels={CLASS_LABEL: CLASS, **spec.node_labels()}, finalizers=(RELEASE_FINALIZER,))
     report = NodeReport(node_name=pod.node_name, epoch=1, state=NodeStateName.PROGRAMMED)
     return AddressAttachment(meta=meta, spec=spec, nodes=(report,))
 

@@ -22,7 +22,7 @@ from persistip.model.address import AddressSpec, Prefix, is_overlapping
 from persistip.model.attachment import AddressAttachment, How, NodeStateName, Release
 from persistip.model.conditions import Status, find_condition
 from persistip.model.entry import LinkRef, PodLink, RouteEntry
-from persistip.model.keys import Kind, ObjectKey, node_label
+from persistip.model.keys import CLASS_LABEL, Kind, ObjectKey, node_label
 from persistip.model.node import Node
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute, ParentRef
@@ -329,7 +329,8 @@ class Story(RuleBasedStateMachine):
     def labels_name_the_nodes_concerned(self) -> None:
         """Every node that must act can see the attachment."""
         for each in self.world.attachments():
-            assert dict(each.spec.node_labels()) == dict(each.meta.labels)
+            labels = {key: value for key, value in each.meta.labels.items() if key != CLASS_LABEL}
+            assert dict(each.spec.node_labels()) == labels
 
     # ------------------------------------------------------------ and in the end
     def teardown(self) -> None:

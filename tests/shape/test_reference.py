@@ -46,6 +46,7 @@ LIMITS = (
 )
 MARKS = (
     ("persistip.model.attachment", "RELEASE_FINALIZER"),
+    ("persistip.model.keys", "CLASS_LABEL"),
     ("persistip.model.keys", "NODE_LABELS"),
     ("persistip.model.gateway", "IN_USE_FINALIZER"),
     ("persistip.decide.suspects", "NAME"),

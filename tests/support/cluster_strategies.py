@@ -22,7 +22,7 @@ from persistip.model.attachment import (
 )
 from persistip.model.conditions import Condition
 from persistip.model.gateway import ConfigMap, From, Gateway, GatewayClass, Listener, ParametersRef
-from persistip.model.keys import ObjectMeta, attachment_name
+from persistip.model.keys import CLASS_LABEL, ObjectMeta, attachment_name
 from persistip.model.network import GKENetworkParamSet, Network
 from persistip.model.node import Namespace, Node
 from persistip.model.pod import Pod
@@ -36,6 +36,12 @@ ROUTES = ("r1", "r2", "r3")
 PODS = ("p1", "p22")
 NODES = ("a", "b")
 ADDRESSES = ("203.0.113.8", "203.0.113.9", "203.0.113.8/31", "203.0.113.12/30", "203.0.113.15", "2001:db8::9")
+CLASS_LABELS = (
+    {},
+    {CLASS_LABEL: CLASS},
+    {CLASS_LABEL: CLASS},
+    {CLASS_LABEL: "gke-persistent-regional-internal-managed"},
+)
 CLASSES = (CLASS, CLASS, "gke-persistent-fast-regional-external-managed")
 WEB = ("app", "web")
 selectors = st.sampled_from(
@@ -279,7 +285,7 @@ def attachments(draw: st.DrawFn) -> AddressAttachment:
         uid=f"att-{name}",
         deleted_at=draw(st.sampled_from([None, None, None, T0])),
         finalizers=("persistip.dev/release",),
-        labels=spec.node_labels(),
+        labels={**draw(st.sampled_from(CLASS_LABELS)), **spec.node_labels()},
     )
     return AddressAttachment(meta=meta, spec=spec, nodes=(report,))
 

@@ -3,14 +3,14 @@
 from ipaddress import ip_address
 
 import attrs
-from world import World, holder, pod, route
+from world import World, furniture, gateway, holder, pod, route
 
 from persistip.decide.handover import MAX_FORGETTABLE, Wanted, first_spec, next_spec
 from persistip.decide.plan_route import plan_route
 from persistip.decide.verdict import Claim
 from persistip.model.actions import ReplaceAttachment
-from persistip.model.attachment import NodeReport, Prepared
-from persistip.model.keys import Kind, ObjectKey, node_label
+from persistip.model.attachment import How, NodeReport, Prepared
+from persistip.model.keys import CLASS_LABEL, Kind, ObjectKey, ObjectMeta, node_label
 from persistip.strategies import Batch
 
 OTHERS = ObjectKey(Kind.ATTACHMENT, "", "r-of-somebody")
@@ -75,7 +75,7 @@ def test_prepared_nodes_stay_with_their_labels_and_raise_no_epoch() -> None:
     world.put(attrs.evolve(present, spec=spec))
     world.settle()
     assert world.attachment().spec.epoch == present.spec.epoch
-    assert set(world.attachment().meta.labels) == {node_label("a"), node_label("c")}
+    assert set(world.attachment().meta.labels) == {CLASS_LABEL, node_label("a"), node_label("c")}
     world.put(pod("yy", "b"))
     world.settle()
     assert (holder(world), world.attachment().spec.prepared) == ("yy", prepared)
@@ -148,3 +148,51 @@ def test_what_the_route_asks_of_the_pods_address_and_flows_is_in_the_attachment(
     for spec in (first_spec(world.view(), wanted), next_spec(world.view(), present, wanted)):
         assert (spec.pod_address, spec.flows) == ("nat", "reset")
         assert spec.epoch > present.spec.epoch
+
+
+OTHER_CLASS = "gke-persistent-regional-internal-managed"
+
+
+def of_other_class(world: World) -> None:
+    """The Gateway's class becomes the other standard one, which is allowed the same."""
+    other = attrs.evolve(furniture()[0], meta=ObjectMeta(name=OTHER_CLASS, uid="other"))
+    world.put(other, attrs.evolve(gateway(), class_name=OTHER_CLASS))
+
+
+def test_class_that_changes_is_followed_by_a_release_and_a_new_attachment() -> None:
+    """What was attached through one class is never held through another: drained, deleted, and only then made anew."""
+    world = settled()
+    former = world.attachment()
+    of_other_class(world)
+    world.settle(agents=False)
+    draining = world.attachment()
+    assert (draining.meta.uid, draining.spec.addresses, draining.spec.holder) == (former.meta.uid, (), None)
+    assert [(entry.node_name, entry.how) for entry in draining.spec.releasing] == [("a", How.NOW)]
+    assert world.condition("DPV2Ready") == ("False", "AwaitingRelease")
+    world.settle()
+    made = world.attachment()
+    assert made.meta.uid != former.meta.uid
+    assert made.meta.labels[CLASS_LABEL] == OTHER_CLASS
+    assert (holder(world), world.condition("Ready")) == ("x", ("True", "Ready"))
+
+
+def test_class_that_changes_back_before_the_node_has_let_go_keeps_the_attachment() -> None:
+    """The route claims anew what it drained, behind the release."""
+    world = settled()
+    former = world.attachment()
+    of_other_class(world)
+    world.step()
+    world.put(gateway())
+    world.settle()
+    assert (world.attachment().meta.uid, holder(world)) == (former.meta.uid, "x")
+    assert world.attachment().spec.epoch > former.spec.epoch
+
+
+def test_attachment_that_names_no_class_is_taken_for_one_of_the_present_class() -> None:
+    """It gets the label by a write that tells agents nothing."""
+    world = settled()
+    former = world.attachment()
+    labels = {key: value for key, value in former.meta.labels.items() if key != CLASS_LABEL}
+    world.put(attrs.evolve(former, meta=attrs.evolve(former.meta, labels=labels)))
+    world.settle(agents=False)
+    assert (world.attachment().meta.labels, world.attachment().spec) == (former.meta.labels, former.spec)

@@ -3,12 +3,12 @@
 from ipaddress import ip_address, ip_network
 
 import attrs
-from world import World, holder, node, pod, route
+from world import CLASS, World, holder, node, pod, route
 
 from persistip.decide.plan_route import plan_route
 from persistip.model.attachment import How
 from persistip.model.conditions import Status, find_condition
-from persistip.model.keys import ObjectMeta, node_label
+from persistip.model.keys import CLASS_LABEL, ObjectMeta, node_label
 from persistip.model.node import Namespace
 from persistip.model.selector import LabelSelector
 from persistip.strategies import Batch
@@ -38,7 +38,7 @@ def test_first_grant_settles_with_all_conditions_true() -> None:
         "DPV2Ready": ("True", "Programmed"),
         "Ready": ("True", "Ready"),
     }
-    assert world.attachment().meta.labels == {node_label("a"): ""}
+    assert world.attachment().meta.labels == {CLASS_LABEL: CLASS, node_label("a"): ""}
     assert world.step().actions == ()
 
 
@@ -80,7 +80,7 @@ def test_newer_ready_pod_takes_over_and_the_old_node_delivers_until_confirmed() 
     world.settle()
     assert world.attachment().spec.releasing == ()
     assert world.condition("Ready") == ("True", "Ready")
-    assert set(world.attachment().meta.labels) == {node_label("b")}
+    assert set(world.attachment().meta.labels) == {CLASS_LABEL, node_label("b")}
 
 
 def test_planned_move_takes_at_most_eight_writes() -> None:

@@ -36,7 +36,8 @@ from persistip.model.attachment import (
 )
 from persistip.model.conditions import Reason
 from persistip.model.evolving import evolve
-from persistip.model.keys import node_label
+from persistip.model.keys import CLASS_LABEL, node_label
+from persistip.model.route import GKEIPRoute
 from persistip.model.views import RouteView
 
 MAX_FORGETTABLE = 8
@@ -257,6 +258,16 @@ def select_forgotten(attachment: AddressAttachment, next_: AttachmentSpec) -> tu
     is_planned_move = any(release.how is How.AFTER_READY for release in next_.releasing)
     is_occasion = next_.epoch != attachment.spec.epoch and not is_planned_move
     return tuple(names) if is_occasion or len(names) > MAX_FORGETTABLE else ()
+
+
+def is_outdated(attachment: AddressAttachment, route: GKEIPRoute, class_name: str) -> bool:
+    """
+    Whether an attachment is of what its route no longer is: of another object by that name, or of another class.
+
+    Its end is waited for and a new one made. One that names no class is taken for one of the present class.
+    """
+    is_of_class = attachment.meta.labels.get(CLASS_LABEL, class_name) == class_name
+    return attachment.spec.route.uid != route.meta.uid or not is_of_class
 
 
 def is_leaving(attachment: AddressAttachment) -> bool:

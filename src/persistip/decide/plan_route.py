@@ -11,6 +11,8 @@ The attachment's write comes first: traffic waits for it, and for nothing else h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from persistip.decide.acceptance import find_verdict
@@ -18,7 +20,15 @@ from persistip.decide.claims import held_prefixes, resolve_claims, what_it_holds
 from persistip.decide.departed import select_unconfirmed
 from persistip.decide.events import route_events
 from persistip.decide.fields import FLOWS, POD_ADDRESS
-from persistip.decide.handover import Wanted, drained_spec, first_spec, is_leaving, next_spec, select_forgotten
+from persistip.decide.handover import (
+    Wanted,
+    drained_spec,
+    first_spec,
+    is_leaving,
+    is_outdated,
+    next_spec,
+    select_forgotten,
+)
 from persistip.decide.holder import Choice, select_holder, to_holder
 from persistip.decide.networks import seen_on_network
 from persistip.decide.relink import found_anew_at
@@ -29,7 +39,7 @@ from persistip.model.address import overlap
 from persistip.model.attachment import RELEASE_FINALIZER, AddressAttachment, AttachmentSpec, Holder, Reference
 from persistip.model.evolving import evolve
 from persistip.model.gateway import Mode
-from persistip.model.keys import ObjectMeta, attachment_name, node_label
+from persistip.model.keys import CLASS_LABEL, ObjectMeta, attachment_name, node_label
 from persistip.model.views import RouteView
 
 _NODE_LABEL_PREFIX = node_label("")[: node_label("").index("/") + 1]
@@ -119,7 +129,7 @@ def _attach(
     claims = _usable_claims(view, verdict)
     if attachment is not None and (
         attachment.meta.is_terminating
-        or attachment.spec.route.uid != route.meta.uid
+        or is_outdated(attachment, route, verdict.class_name)
         or verdict.is_refused
         or not claims
         or verdict.unserved
@@ -127,6 +137,7 @@ def _attach(
         return _leave(view, attachment)
     if verdict.is_refused or verdict.unserved or not claims:
         return ()
+    class_label = {CLASS_LABEL: verdict.class_name}
     wanted = Wanted(
         route=reference,
         mode=Mode.STANDARD,
@@ -138,8 +149,8 @@ def _attach(
         flows=route.meta.annotations.get(FLOWS, "keep"),
     )
     if attachment is None:
-        return _create(view, wanted) if holder is not None else ()
-    return _replace(attachment, next_spec(view, attachment, wanted))
+        return _create(view, wanted, class_label) if holder is not None else ()
+    return _replace(attachment, next_spec(view, attachment, wanted), class_label)
 
 
 def _usable_claims(view: RouteView, verdict: Verdict) -> tuple[Claim, ...]:
@@ -150,7 +161,7 @@ def _usable_claims(view: RouteView, verdict: Verdict) -> tuple[Claim, ...]:
     return tuple(claim for claim in verdict.claims if claim.prefix in held)
 
 
-def _create(view: RouteView, wanted: Wanted) -> tuple[ClusterAction, ...]:
+def _create(view: RouteView, wanted: Wanted, class_label: Mapping[str, str]) -> tuple[ClusterAction, ...]:
     """A new attachment claims what is free; one that could claim nothing is not made."""
     others = tuple(prefix for other in view.overlapping for prefix in other.spec.claimed_prefixes)
     free = tuple(claim for claim in wanted.claims if overlap((claim.prefix,), others) is None)
@@ -159,15 +170,18 @@ def _create(view: RouteView, wanted: Wanted) -> tuple[ClusterAction, ...]:
     spec = first_spec(view, evolve(wanted, claims=free))
     meta = ObjectMeta(
         name=attachment_name(wanted.route.namespace, wanted.route.name),
-        labels=spec.node_labels(),
+        labels={**class_label, **spec.node_labels()},
         finalizers=(RELEASE_FINALIZER,),
     )
     return (CreateAttachment(AddressAttachment(meta=meta, spec=spec)),)
 
 
-def _replace(attachment: AddressAttachment, spec: AttachmentSpec) -> tuple[ClusterAction, ...]:
+def _replace(
+    attachment: AddressAttachment, spec: AttachmentSpec, class_label: Mapping[str, str] | None = None
+) -> tuple[ClusterAction, ...]:
     labels = {
         **{key: value for key, value in attachment.meta.labels.items() if not key.startswith(_NODE_LABEL_PREFIX)},
+        **(class_label or {}),
         **spec.node_labels(),
     }
     if spec == attachment.spec and labels == attachment.meta.labels:

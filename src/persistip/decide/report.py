@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from persistip.decide.events import find_origin, with_origin
-from persistip.decide.handover import holder_report, is_leaving
+from persistip.decide.handover import holder_report, is_leaving, is_outdated
 from persistip.decide.holder import Choice
 from persistip.decide.verdict import Verdict
 from persistip.model.address import overlap, show
@@ -78,12 +78,13 @@ def _accepted(verdict: Verdict, *, holds: bool) -> _Said:
 def _datapath(
     view: RouteView, route: GKEIPRoute, verdict: Verdict, choice: Choice, attachment: AddressAttachment | None
 ) -> _Said:
-    is_foreign = attachment is not None and attachment.spec.route.uid != route.meta.uid
     if verdict.is_refused:
         if attachment is not None and is_leaving(attachment):
             return _awaiting_own(attachment)
         return _Said(Status.FALSE, Reason.NOT_ACCEPTED, "the route is not accepted")
-    if attachment is not None and (is_foreign or attachment.meta.is_terminating or verdict.unserved):
+    if attachment is not None and (
+        is_outdated(attachment, route, verdict.class_name) or attachment.meta.is_terminating or verdict.unserved
+    ):
         return _awaiting_own(attachment)
     if verdict.unserved:
         return _Said(Status.FALSE, Reason.UNSUPPORTED, verdict.unserved)

@@ -15,7 +15,7 @@ import attrs
 from persistip.model.address import Prefix
 from persistip.model.attachment import Reference
 from persistip.model.conditions import ACCEPTANCE_ORDER, Reason
-from persistip.model.gateway import ClassBehaviour
+from persistip.model.gateway import CLASS_NAMES, ClassBehaviour
 from persistip.model.keys import ObjectKey
 
 
@@ -62,6 +62,11 @@ class Verdict:
     claims: tuple[Claim, ...] = ()
     behaviour: ClassBehaviour | None = None
     unserved: str = ""
+
+    @property
+    def class_name(self) -> str:
+        """The GatewayClass of the parents, where it can be told; else empty."""
+        return CLASS_NAMES[self.behaviour] if self.behaviour is not None else ""
 
     @property
     def is_accepted(self) -> bool:

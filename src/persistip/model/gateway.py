@@ -46,6 +46,9 @@ CLASSES = {
 }
 
 
+CLASS_NAMES = {behaviour: name for name, behaviour in CLASSES.items()}
+
+
 @attrs.frozen
 class ParametersRef:
     """``spec.parametersRef`` of a class; only ConfigMaps of the core group are understood."""

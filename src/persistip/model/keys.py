@@ -108,6 +108,8 @@ def attachment_key(route: ObjectKey) -> ObjectKey:
     return ObjectKey(Kind.ATTACHMENT, "", attachment_name(route.namespace, route.name))
 
 
+CLASS_LABEL = f"{DOMAIN}/gateway-class"
+"""Label of an AddressAttachment: the GatewayClass through which its addresses were attached."""
 NODE_LABELS = f"node.{DOMAIN}"
 """Prefix of the labels of an AddressAttachment, one for each node concerned; behind it a hash of the node's name."""
 

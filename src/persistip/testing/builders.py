@@ -23,7 +23,7 @@ from persistip.model.attachment import (
     Reference,
 )
 from persistip.model.gateway import DEFAULT_CONTROLLER, ConfigMap, From, Gateway, GatewayClass, Listener, ParametersRef
-from persistip.model.keys import ObjectMeta, attachment_name
+from persistip.model.keys import CLASS_LABEL, ObjectMeta, attachment_name
 from persistip.model.node import Namespace, Node
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute, ParentRef, ReactionModeName
@@ -224,7 +224,7 @@ def attachment(
             name,
             uid=uid,
             resource_version=resource_version,
-            labels=spec.node_labels(),
+            labels={CLASS_LABEL: STANDARD_CLASS, **spec.node_labels()},
             finalizers=(RELEASE_FINALIZER,),
         ),
         spec=spec,
