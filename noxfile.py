@@ -151,6 +151,13 @@ def cluster(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def image(session: nox.Session) -> None:
+    """The image of the controller and the agent, without an engine: `-- --output persistip.tar --tag NAME:TAG`."""
+    install_pinned(session, "build")
+    session.run("python", "image/build.py", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """All of `benchmarks/`, each beside a bare minimum; `-- benchmarks/decide_at_scale.py --json` for one of them."""
     install_for_tests(session)
@@ -181,6 +188,8 @@ def lock(session: nox.Session) -> None:
     groups = {
         "lint": (),
         "go": (),
+        "build": (),
+        "image": ("pyproject.toml",),
         "types": with_project,
         "tests": with_project,
         "gce": with_google,

@@ -125,14 +125,13 @@ def test_parameter_that_cannot_be_is_refused(option: str, value: str) -> None:
     assert option in said.err
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "DaemonSet"])
-def test_containers_call_the_command_line_that_there_is(kind: str) -> None:
-    """The arguments of the controller and of the agent are ones that `persistip run` takes."""
+@pytest.mark.parametrize(("process", "kind"), [("controller", "Deployment"), ("agent", "DaemonSet")])
+def test_containers_call_the_command_line_that_there_is(process: str, kind: str) -> None:
+    """The arguments of the controller and of the agent are ones that their programs take."""
     (workload,) = [each for each in OBJECTS if each["kind"] == kind]
     (container,) = workload["spec"]["template"]["spec"]["containers"]
-    program, verb, *command = container["command"]
-    assert (program, verb) == ("persistip", "run")
-    app.parse_args([*command, *container["args"]], exit_on_error=False, print_error=False)
+    assert container["command"] == [f"persistip-{process}"]
+    app.parse_args([process, *container["args"]], exit_on_error=False, print_error=False)
 
 
 @pytest.mark.parametrize(("component", "kind"), [("controller", "Deployment"), ("agent", "DaemonSet")])

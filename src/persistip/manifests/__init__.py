@@ -50,7 +50,7 @@ class Parameters:
     namespace: str = "persistip-system"
     """Where the controller and the agents live."""
     image: str = "persistip"
-    """The image that has the program `persistip`."""
+    """The image that has the programs `persistip-controller` and `persistip-agent`."""
     controller_name: str = DEFAULT_CONTROLLER
     """The controllerName of the GatewayClasses that this installation serves."""
     replicas: int = 2
