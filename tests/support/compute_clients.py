@@ -1,81 +1,178 @@
 """
-How do the tests of the Compute Engine emulator call it? Through google-cloud-compute, and the judge.
+How do the tests carry their steps out? Through google-cloud-compute, and through google-api-python-client.
 
-In: an endpoint.  Out: clients whose calls never retry by themselves, and what a call came to.
+In: an endpoint.  Out: clients whose calls never retry by themselves, and what a step came to.
 """
 
+import json
+import re
 from typing import Any
 
-import attrs
 import compute_needed  # noqa: F401 - before the packages that may be missing
+import google_auth_httplib2
+import googleapiclient.errors
+import httplib2
+from compute_steps import DONE, FRESH, NOUNS, PROJECT, REGION, Outcome, Step
 from google.api_core.exceptions import GoogleAPICallError
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
-
-PROJECT, REGION, ZONE = "lab", "europe-west4", "europe-west4-a"
-URL = f"https://www.googleapis.com/compute/v1/projects/{PROJECT}"
-SCOPES = {"region": {"region": REGION}, "zone": {"zone": ZONE}, "global": {}}
+from googleapiclient import discovery
 
 
-@attrs.frozen
-class Outcome:
-    """What a call came to: ``DONE``, or the reason or code of its refusal, with the sentence."""
+def snake(name: str) -> str:
+    """Return a name as Python writes it."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
-    word: str
-    message: str = ""
+
+def class_of(service: str) -> str:
+    """Return a service's name as classes write it."""
+    return service[0].upper() + service[1:]
 
 
 class Clients:
-    """One client for each service, all pointed at one endpoint."""
+    """google-cloud-compute: one client for each service, made when it is first used."""
 
     def __init__(self, endpoint: str) -> None:
         self.options: dict[str, Any] = {
             "credentials": AnonymousCredentials(),
             "client_options": {"api_endpoint": endpoint},
         }
-        self.addresses = compute_v1.AddressesClient(**self.options)
-        self.rules = compute_v1.ForwardingRulesClient(**self.options)
-        self.services = compute_v1.RegionBackendServicesClient(**self.options)
-        self.groups = compute_v1.NetworkEndpointGroupsClient(**self.options)
-        self.checks = compute_v1.RegionHealthChecksClient(**self.options)
-        self.firewalls = compute_v1.FirewallsClient(**self.options)
-        self.instances = compute_v1.InstancesClient(**self.options)
-        self.targets = compute_v1.TargetInstancesClient(**self.options)
-        self.prefixes = compute_v1.PublicDelegatedPrefixesClient(**self.options)
-        self.regional = compute_v1.RegionOperationsClient(**self.options)
-        self.zonal = compute_v1.ZoneOperationsClient(**self.options)
-        self.everywhere = compute_v1.GlobalOperationsClient(**self.options)
+        self.made: dict[str, Any] = {}
+
+    def of(self, service: str) -> Any:
+        """Return the client of a service."""
+        if service not in self.made:
+            self.made[service] = getattr(compute_v1, f"{class_of(service)}Client")(**self.options)
+        return self.made[service]
 
     def close(self) -> None:
         """End every connection."""
-        for client in vars(self).values():
-            if hasattr(client, "transport"):
-                client.transport.close()
+        for client in self.made.values():
+            client.transport.close()
 
-    def begin(self, method: Any, **fields: Any) -> compute_v1.Operation:
-        """Call a method, which must be one of the ``_unary`` ones."""
-        operation = method(project=PROJECT, retry=None, timeout=30, **fields)
+    def request_of(self, step: Step) -> dict[str, Any]:
+        """Return a step as the arguments of its method."""
+        noun = NOUNS[step.service]
+        fields: dict[str, Any] = dict(step.where)
+        if step.name:
+            fields["resource" if step.verb == "setLabels" else snake(noun)] = step.name
+        types = {
+            "attachNetworkEndpoints": "NetworkEndpointGroupsAttachEndpointsRequest",
+            "detachNetworkEndpoints": "NetworkEndpointGroupsDetachEndpointsRequest",
+            "listNetworkEndpoints": "NetworkEndpointGroupsListEndpointsRequest",
+            "setTarget": "TargetReference",
+            "setLabels": "RegionSetLabelsRequest",
+            "getHealth": "ResourceGroupReference",
+        }
+        if step.body is not None:
+            name = types.get(step.verb, class_of(noun))
+            body = getattr(compute_v1, name).from_json(json.dumps(self.with_fresh(step)))
+            fields[f"{snake(name)}_resource"] = body
+        return fields
+
+    def with_fresh(self, step: Step) -> dict[str, Any]:
+        """Return the body with the present fingerprint where it asks for it."""
+        body = dict(step.body or {})
+        for name in ("fingerprint", "labelFingerprint"):
+            if body.get(name) == FRESH:
+                present = self.get(step.service, step.name, zone=step.zone)
+                body[name] = getattr(present, snake(name))
+        return body
+
+    def get(self, service: str, name: str, *, zone: str = "") -> Any:
+        """Return a resource."""
+        step = Step(method=f"{service}.get", name=name, **({"zone": zone} if zone else {}))
+        return self.of(service).get(self.request_of(step), retry=None, timeout=30)
+
+    def begin(self, step: Step, **more: Any) -> compute_v1.Operation:
+        """Ask for a step; return its operation."""
+        method = getattr(self.of(step.service), f"{snake(step.verb)}_unary")
+        operation = method({**self.request_of(step), **more}, retry=None, timeout=30)
         assert isinstance(operation, compute_v1.Operation)
         return operation
 
     def finish(self, operation: compute_v1.Operation) -> compute_v1.Operation:
         """Wait for an operation."""
-        where = {"project": PROJECT, "operation": operation.name, "retry": None, "timeout": 150}
+        where = {"project": PROJECT, "operation": operation.name}
         while operation.status != compute_v1.Operation.Status.DONE:
             if operation.region:
-                operation = self.regional.wait(region=REGION, **where)
+                scope, fields = "regionOperations", {"region": REGION}
             elif operation.zone:
-                operation = self.zonal.wait(zone=operation.zone.rpartition("/")[2], **where)
+                scope, fields = "zoneOperations", {"zone": operation.zone.rpartition("/")[2]}
             else:
-                operation = self.everywhere.wait(**where)
+                scope, fields = "globalOperations", {}
+            operation = self.of(scope).wait({**where, **fields}, retry=None, timeout=150)
         return operation
 
-    def do(self, method: Any, **fields: Any) -> Outcome:
-        """Call a method, wait for its operation, and return what it came to."""
+    def do(self, step: Step, **more: Any) -> Outcome:
+        """Carry out a step, wait for its operation, and return what it came to."""
         try:
-            operation = self.finish(self.begin(method, **fields))
+            operation = self.finish(self.begin(step, **more))
         except GoogleAPICallError as error:
             return Outcome(str(error.errors[0]["reason"]) if error.errors else str(error.code), error.message)
         if operation.error.errors:
             return Outcome(operation.error.errors[0].code, operation.error.errors[0].message)
-        return Outcome("DONE")
+        return DONE
+
+    def do_all(self, *steps: Step) -> None:
+        """Carry out steps that must come to something."""
+        for step in steps:
+            outcome = self.do(step)
+            assert outcome == DONE, f"{step.method}: {outcome}"
+
+
+class ApiClient:
+    """google-api-python-client, which is made of the discovery document and checks what it sends by it."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.http = httplib2.Http()
+        options = {"api_endpoint": f"{endpoint}/compute/v1/"}
+        self.api = discovery.build(
+            "compute",
+            "v1",
+            http=google_auth_httplib2.AuthorizedHttp(AnonymousCredentials(), http=self.http),
+            client_options=options,
+            static_discovery=True,
+            cache_discovery=False,
+        )
+
+    def close(self) -> None:
+        """End every connection."""
+        self.api.close()
+        self.http.close()
+
+    def get(self, service: str, name: str, where: dict[str, str]) -> dict[str, Any]:
+        """Return a resource."""
+        resource = getattr(self.api, service)()
+        found: dict[str, Any] = resource.get(**where, **{NOUNS[service]: name}).execute()
+        return found
+
+    def do(self, step: Step) -> Outcome:
+        """Carry out a step, wait for its operation, and return what it came to."""
+        fields: dict[str, Any] = dict(step.where)
+        if step.name:
+            fields["resource" if step.verb == "setLabels" else NOUNS[step.service]] = step.name
+        if step.body is not None:
+            body = dict(step.body)
+            for name in ("fingerprint", "labelFingerprint"):
+                if body.get(name) == FRESH:
+                    body[name] = self.get(step.service, step.name, step.where)[name]
+            fields["body"] = body
+        try:
+            operation = getattr(getattr(self.api, step.service)(), step.verb)(**fields).execute()
+        except googleapiclient.errors.HttpError as error:
+            return Outcome(str(error.error_details[0]["reason"]), str(error.reason))
+        return self.finish(operation)
+
+    def finish(self, operation: dict[str, Any]) -> Outcome:
+        """Wait for an operation, and return what it came to."""
+        while operation["status"] != "DONE":
+            fields = {"project": PROJECT, "operation": operation["name"]}
+            scope = next((each for each in ("region", "zone") if each in operation), "")
+            if scope:
+                fields[scope] = operation[scope].rpartition("/")[2]
+            waits = {"region": self.api.regionOperations, "zone": self.api.zoneOperations}
+            operation = waits.get(scope, self.api.globalOperations)().wait(**fields).execute()
+        if errors := operation.get("error", {}).get("errors"):
+            return Outcome(errors[0]["code"], errors[0]["message"])
+        return DONE

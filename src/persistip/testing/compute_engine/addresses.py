@@ -272,16 +272,16 @@ RULES = (
         broken=_internal_standard_tier,
     ),
     Rule(
-        name="address-inside-subnetwork",
-        source="A: Address.subnetwork",
-        message="Invalid value for field 'resource.address': '{found}'. It is not inside the subnetwork.",
-        broken=_outside_subnetwork,
-    ),
-    Rule(
         name="subnetwork-is-for-internal",
         source="A: Address.subnetwork",
         message="Invalid value for field 'resource.subnetwork': '{found}'. An external IPv4 address has none.",
         broken=_subnetwork_external,
+    ),
+    Rule(
+        name="address-inside-subnetwork",
+        source="A: Address.subnetwork",
+        message="Invalid value for field 'resource.address': '{found}'. It is not inside the subnetwork.",
+        broken=_outside_subnetwork,
     ),
     Rule(
         name="purpose-is-for-internal",

@@ -6,8 +6,7 @@ Zonal groups of type ``GCE_VM_IP``: a list of instances of one zone and subnetwo
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from persistip.testing.compute_engine.kinds import (
@@ -28,21 +27,10 @@ from persistip.testing.compute_engine.listing import page_of
 from persistip.testing.compute_engine.refusals import RefusalError, invalid, required
 from persistip.testing.compute_engine.shapes import Labels, Many, Reference, Struct, Text, Whole, Word, check
 
-MAX_SERVICES = 64
 BATCH = 500
 _ENDPOINT = Struct({"instance": Reference(("instances",)), "ipAddress": Text(), "port": Whole()})
 _REQUEST = Struct({"networkEndpoints": Many(_ENDPOINT, most=BATCH)})
 _LIST_REQUEST = Struct({"healthStatus": Word(("SKIP", "SHOW"))})
-
-
-def services_of(world: World, counts: Callable[[Link, Body], bool]) -> Counter[str]:
-    """In how many services, of those that count, each endpoint is."""
-    found: Counter[str] = Counter()
-    for link, body in world.all_of("backendServices"):
-        if counts(link, body):
-            groups = (world.find(backend["group"]) or {} for backend in body.get("backends", ()))
-            found.update({endpoint for group in groups for endpoint in group.get("_endpoints", ())})
-    return found
 
 
 def nic_of(instance: Body) -> Mapping[str, Any]:
@@ -184,15 +172,6 @@ def _over_cap(case: Case) -> Finding:
     return None
 
 
-def _in_too_many(case: Case) -> Finding:
-    fast_here = sum(1 for _, body in _services_with(case) if _is_fast(body))
-    if not fast_here:
-        return None
-    here = {link for link, _ in _services_with(case)}
-    others = services_of(case.world, lambda link, body: link not in here and _is_fast(body))
-    return next((url for url in case.body["_endpoints"] if others.get(url, 0) + fast_here > MAX_SERVICES), None)
-
-
 RULES = (
     Rule(
         name="no-default-port",
@@ -230,12 +209,6 @@ RULES = (
         source="A: 32",
         message="Too many endpoints with fast IP move: {found}.",
         broken=_over_cap,
-    ),
-    Rule(
-        name="endpoint-in-at-most-64-fast-services-when-attached",
-        source="A",
-        message="The endpoint {found} is in too many services with fast IP move; the limit is 64.",
-        broken=_in_too_many,
     ),
 )
 

@@ -199,7 +199,7 @@ class ComputeEngine:
             return self._answer_operations(call, query)
         if call.method.http == "GET" or call.method.verb in ("listNetworkEndpoints", "getHealth"):
             return _reply(200, reads.read(self, call, query, body))
-        return _reply(200, self._begin(call, query.get("requestId", ""), body).shown(as_running=not self.done_at_once))
+        return _reply(200, self._begin(call, query.get("requestId", ""), body).shown())
 
     # ------------------------------------------------------------ changes
     def _begin(self, call: Call, request_id: str, body: Mapping[str, Any]) -> Operation:

@@ -86,6 +86,16 @@ class Case:
         return self.new or {}
 
 
+TRUST: Mapping[str, str] = {
+    "A": "the API's own description of the field",
+    "D": "a page of the documentation",
+    "G": "the public source of others who use it",
+    "K": "recorded traffic of others",
+    "Q": "people's bug reports",
+    "I": "inferred, never tried",
+}
+"""How the parts of a rule's ``source`` are known. None was tried on a live project by us."""
+
 Finding = str | bool | None
 """What breaks a rule: words for its message, or just True; None and False: nothing does."""
 
@@ -95,8 +105,8 @@ class Rule:
     """
     What the service refuses, and where we know it from.
 
-    ``source`` names a section of the reference and its tag: A and D are published, G and K were seen, M and I are
-    recalled or inferred and wait for a live project. ``message`` may hold ``{found}`` and ``{path}``.
+    ``source`` says so in the words of ``TRUST``, with the field. ``message`` may hold ``{found}`` and
+    ``{path}``.
     """
 
     name: str

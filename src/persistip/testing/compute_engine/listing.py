@@ -43,7 +43,7 @@ def make_filter(text: str) -> Callable[[Shown], bool]:
     """The meaning of a filter; raises RefusalError for what this emulator does not know."""
     if not text.strip():
         return lambda _: True
-    for pattern, glue in ((_OLD, r"\s*(?:AND\s+)?"), (_NEW, r"\s+AND\s+|\s+(?=\()")):
+    for pattern, glue in ((_OLD, r"\s*(?:AND\s+)?"), (_NEW, r"\s*AND\s+|\s*(?=\()")):
         tests, rest = [], text.strip()
         while match := pattern.match(rest):
             tests.append(_test(match["field"], match["op"], match["value"].strip("\"'")))
