@@ -18,7 +18,7 @@ from persistip.decide.multimap import Multimap
 from persistip.decide.plan_gateway import plan_class, plan_gateway
 from persistip.decide.plan_route import plan_route
 from persistip.decide.podindex import _Column
-from persistip.decide.prefixes import PrefixIndex
+from persistip.decide.prefixes import ContestIndex, PrefixIndex
 from persistip.model.address import AddressSpec
 from persistip.model.attachment import AddressAttachment
 from persistip.model.definition import CustomResourceDefinition
@@ -163,6 +163,8 @@ def plain(index: object) -> object:
     match index:
         case Multimap():
             return {key: set(index.get(key)) for key in index.keys()}  # noqa: SIM118 - an index is no mapping
+        case ContestIndex():
+            return plain(index._by_length), index._starts, index._overlaps
         case PrefixIndex():
             return plain(index._by_length), index._starts
         case dict():
@@ -292,6 +294,7 @@ def test_emptied_catalog_keeps_nothing(cluster: Cluster) -> None:
     for name, index in {**indexes, **vars(catalog._facts)}.items():
         if isinstance(index, dict | Multimap | PrefixIndex):
             assert not index, name
+    assert not catalog._reach.claims.contested
 
 
 @given(clusters(), st.lists(st.sampled_from(["write", "watch", "late", "gone"]), max_size=12))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from persistip.decide.multimap import Multimap
 from persistip.decide.podindex import PodIndex
-from persistip.decide.prefixes import PrefixIndex
+from persistip.decide.prefixes import ContestIndex, PrefixIndex
 from persistip.model.address import Prefix, is_overlapping, is_within
 from persistip.model.keys import ObjectMeta
 from persistip.model.pod import Pod
@@ -87,6 +87,20 @@ def test_prefix_index_equals_brute_force(changes: list[tuple[bool, Prefix, str]]
         (present.add if is_added else present.discard)((prefix, key))
     expected = {key for prefix, key in present if any(is_overlapping(prefix, each) for each in asked)}
     assert index.overlapping_any(asked) == expected
+
+
+@given(st.lists(st.tuples(st.booleans(), prefixes(), st.sampled_from("xyz"))))
+def test_contested_keys_are_those_that_overlap_another(changes: list[tuple[bool, Prefix, str]]) -> None:
+    """After any additions and removals it is told of which keys a prefix overlaps one of another key."""
+    index: ContestIndex[str] = ContestIndex()
+    present: set[tuple[Prefix, str]] = set()
+    for is_added, prefix, key in changes:
+        if is_added == ((prefix, key) in present):
+            continue
+        (index.add if is_added else index.discard)(prefix, key)
+        (present.add if is_added else present.discard)((prefix, key))
+    pairs = ((one, two) for one in present for two in present if one[1] != two[1])
+    assert index.contested == {one[1] for one, two in pairs if is_overlapping(one[0], two[0])}
 
 
 @given(st.lists(prefixes(), max_size=8), prefixes())

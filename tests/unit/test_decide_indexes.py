@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 from persistip.decide.multimap import Multimap
 from persistip.decide.podindex import PodIndex
-from persistip.decide.prefixes import PrefixIndex
+from persistip.decide.prefixes import ContestIndex, PrefixIndex
 from persistip.model.selector import LabelSelector, Requirement
 from persistip.testing.builders import pod, route, selector
 
@@ -43,6 +43,22 @@ def test_prefix_index_without_the_prefix_stays_as_it_is() -> None:
     index.add(ip_network("192.0.2.1"), "x")
     index.discard(ip_network("192.0.2.2"), "x")
     assert index.overlapping_any([ip_network("192.0.2.0/24")]) == {"x"}
+
+
+def test_contest_is_over_when_the_last_overlap_goes() -> None:
+    """Two keys contest while any of their prefixes overlap; a key's own prefixes contest nothing."""
+    index: ContestIndex[str] = ContestIndex()
+    wide, one, two = (ip_network(text) for text in ("192.0.2.0/24", "192.0.2.1", "192.0.2.2"))
+    index.add(wide, "x")
+    index.add(one, "x")
+    assert not index.contested
+    index.add(one, "y")
+    index.add(two, "y")
+    assert index.contested == {"x", "y"}
+    index.discard(one, "y")
+    assert index.contested == {"x", "y"}
+    index.discard(wide, "x")
+    assert not index.contested
 
 
 def test_pods_are_found_by_the_rarest_label_that_a_selector_names() -> None:

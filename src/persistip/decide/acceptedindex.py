@@ -8,11 +8,15 @@ listener admits is a question to each kind of route, of which there are few, and
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
+from typing import TypeVar
 
 from persistip.model.conditions import ConditionType, Status, find_condition
 from persistip.model.keys import ObjectKey
 from persistip.model.route import GKEIPRoute, ParentRef
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 Alike = tuple[str, tuple[ParentRef, ...]]
 """A route's namespace, and those of its parentRefs that name the Gateway."""
@@ -23,6 +27,7 @@ class AcceptedIndex:
 
     def __init__(self) -> None:
         self._alike: dict[ObjectKey, Counter[Alike]] = defaultdict(Counter)
+        self._named_in: dict[str, Counter[ObjectKey]] = defaultdict(Counter)
 
     def change(self, route: GKEIPRoute, parents: Iterable[ObjectKey], *, present: bool) -> None:
         """Count a route in or out; one that is not accepted does not count."""
@@ -31,17 +36,27 @@ class AcceptedIndex:
         refs: dict[ObjectKey, list[ParentRef]] = defaultdict(list)
         for ref, gateway in zip(route.parent_refs, parents, strict=True):
             refs[gateway].append(ref)
+        namespace, by = route.meta.namespace, 1 if present else -1
         for gateway, named in refs.items():
-            alike, counts = (route.meta.namespace, tuple(named)), self._alike[gateway]
-            counts[alike] += 1 if present else -1
-            if not counts[alike]:
-                del counts[alike]
-            if not counts:
-                del self._alike[gateway]
+            _count(self._alike, gateway, (namespace, tuple(named)), by)
+            _count(self._named_in, namespace, gateway, by)
 
     def of(self, gateway: ObjectKey) -> Mapping[Alike, int]:
         """How many there are of each kind."""
         return self._alike.get(gateway, {})
+
+    def named_in(self, namespace: str) -> Set[ObjectKey]:
+        """The Gateways that accepted routes of a Namespace name."""
+        return self._named_in.get(namespace, Counter[ObjectKey]()).keys()
+
+
+def _count(index: dict[K, Counter[V]], at: K, what: V, by: int) -> None:
+    counts = index[at]
+    counts[what] += by
+    if not counts[what]:
+        del counts[what]
+    if not counts:
+        del index[at]
 
 
 def is_accepted(route: GKEIPRoute) -> bool:

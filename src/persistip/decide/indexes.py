@@ -17,7 +17,7 @@ from persistip.decide.foundations import nodes_of, parents, pods_of
 from persistip.decide.multimap import Multimap
 from persistip.decide.nodeindex import NodeSelections
 from persistip.decide.podindex import PodIndex
-from persistip.decide.prefixes import PrefixIndex
+from persistip.decide.prefixes import ContestIndex, PrefixIndex
 from persistip.model.address import Prefix, well_formed
 from persistip.model.attachment import AddressAttachment
 from persistip.model.gateway import Gateway, GatewayClass
@@ -45,7 +45,7 @@ class Indexes:
         self.pods = PodIndex()
         self.selections = NodeSelections()
         self.accepted = AcceptedIndex()
-        self.claims: PrefixIndex[ObjectKey] = PrefixIndex()
+        self.claims: ContestIndex[ObjectKey] = ContestIndex()
         self.attached: PrefixIndex[ObjectKey] = PrefixIndex()
         self.pools: PrefixIndex[ObjectKey] = PrefixIndex()
         self.services: PrefixIndex[ObjectKey] = PrefixIndex()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable, Iterator, Set
+from itertools import chain
 from typing import Generic, TypeVar
 
 from persistip.decide.multimap import Multimap
@@ -52,16 +53,55 @@ class PrefixIndex(Generic[K]):
         """The keys at prefixes equal to, around or inside any of *prefixes*."""
         found: set[K] = set()
         for prefix in prefixes:
-            version, own, width = prefix.version, prefix.prefixlen, prefix.max_prefixlen
-            value = int(prefix.network_address)
-            for (family, length), level in self._by_length.items():
-                if family != version:
-                    continue
-                if length <= own:
-                    shift = width - length
-                    found.update(level.get((value >> shift) << shift))
-                else:
-                    starts, last = self._starts[family, length], int(prefix.broadcast_address)
-                    inside = starts[bisect_left(starts, value) : bisect_right(starts, last)]
-                    found |= level.union(inside)
+            found.update(*self._overlapping(prefix))
         return found
+
+    def _overlapping(self, prefix: Prefix) -> Iterator[Collection[K]]:
+        """The keys at each prefix that overlaps *prefix*."""
+        version, own, width = prefix.version, prefix.prefixlen, prefix.max_prefixlen
+        value = int(prefix.network_address)
+        for (family, length), level in self._by_length.items():
+            if family != version:
+                continue
+            if length <= own:
+                shift = width - length
+                yield level.get((value >> shift) << shift)
+            else:
+                starts, last = self._starts[family, length], int(prefix.broadcast_address)
+                for start in starts[bisect_left(starts, value) : bisect_right(starts, last)]:
+                    yield level.get(start)
+
+
+class ContestIndex(PrefixIndex[K]):
+    """
+    One that also knows which keys overlap another at all.
+
+    Of ten thousand routes hardly any contests another's address, and a question about all of them need not look for it.
+    Counted by pairs of prefixes, so that what comes and goes costs what it overlaps.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._overlaps: dict[K, int] = {}
+
+    @property
+    def contested(self) -> Set[K]:
+        """The keys that stand at a prefix which overlaps one of another key; not to be kept."""
+        return self._overlaps.keys()
+
+    def add(self, prefix: Prefix, key: K) -> None:
+        """Let *key*, which does not yet, stand at *prefix*."""
+        self._count(prefix, key, 1)
+        super().add(prefix, key)
+
+    def discard(self, prefix: Prefix, key: K) -> None:
+        """Take *key*, which stands there, away from *prefix*."""
+        super().discard(prefix, key)
+        self._count(prefix, key, -1)
+
+    def _count(self, prefix: Prefix, key: K, by: int) -> None:
+        for other in chain.from_iterable(self._overlapping(prefix)):
+            for each in (key, other) if other != key else ():
+                self._overlaps[each] = self._overlaps.get(each, 0) + by
+                if not self._overlaps[each]:
+                    del self._overlaps[each]

@@ -101,10 +101,7 @@ class Reach(Indexes):
                 classes = set(self.classes_of_map.get(key))
                 return classes.union(*(self._of_class(each.name) for each in classes))
             case Kind.NAMESPACE:
-                routes = self.routes_in.get(key.name)
-                found = (self.objects[route] for route in routes)
-                gateways = {parent for each in found if isinstance(each, GKEIPRoute) for parent in parents(each)}
-                return self.with_rivals(routes) | gateways
+                return self.with_rivals(self.routes_in.get(key.name)) | self.accepted.named_in(key.name)
             case Kind.NODE:
                 return self._on_node(key.name)
             case Kind.POD:  # also when a selector no longer matches it
@@ -133,7 +130,7 @@ class Reach(Indexes):
     def with_rivals(self, routes: Iterable[ObjectKey]) -> set[ObjectKey]:
         """With every route that claims what they claim, directly or by way of others: who wins may change for all."""
         found = set(routes)
-        waiting = list(found)
+        waiting = list(found & self.claims.contested)  # of ten thousand routes hardly any
         while waiting:
             rivals = self.claims.overlapping_any(self.listed.get(waiting.pop(), ()))
             waiting += rivals - found
