@@ -7,20 +7,22 @@ Wire only: the rules are in ``decide``, the order of one pass in ``runtime/cycle
     Cluster.changes() ──batch──> Catalog.update ──keys touched──> WorkQueue ──key──> ObjectCycle.run
                                      ▲                               ▲                   │
                                      └───── own writes, at once ─────┴──── retry, recheck┘
+
+Whatever may cost a route its addresses or move them comes before what follows from decisions, and before first grants.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import attrs
 
 from persistip.decide.catalog import Catalog
 from persistip.errors import ConfigError
-from persistip.model.keys import ObjectKey
+from persistip.model.keys import Kind, ObjectKey
 from persistip.model.views import ClassView, GatewayView, RouteView
 from persistip.runtime.allowance import Allowance
 from persistip.runtime.clock import SystemClock
@@ -54,6 +56,7 @@ logger = logging.getLogger("persistip")
 _LEAST_RECHECK_SECONDS = 0.001
 _NOT_NOW_SECONDS = 0.05
 _ELECTED_SECONDS = 0.5
+_AT_ONCE = 1_000
 
 
 class Controller:
@@ -92,13 +95,13 @@ class Controller:
         self._telemetry = telemetry or Silence()
         self._moves = Moves(self._telemetry)
         self._watchdog = Watchdog()
-        self._queue: WorkQueue[ObjectKey] = WorkQueue(self._telemetry)
+        self._queue: WorkQueue[ObjectKey] = WorkQueue(self._telemetry, is_pressing=self._catalog.is_attached)
         self._cycle = ObjectCycle(
             catalog=self._catalog,
             cluster=cluster,
             clock=self._clock,
             outcomes=self._outcomes,
-            touch=self._touch,
+            touch=self._touch_behind,
             telemetry=self._telemetry,
             moves=self._moves,
         )
@@ -183,7 +186,9 @@ class Controller:
                 raise ended
 
     def _take(self, batch: Batch) -> None:
-        self._touch(self._catalog.update(batch))
+        ours, theirs = _split(batch)
+        self._touch_behind(self._catalog.update(ours))
+        self._touch(self._catalog.update(theirs))
         for kind in batch.resynced:
             self._telemetry.count(RELISTS, kind)
         for key, why in batch.unreadable.items():
@@ -226,8 +231,18 @@ class Controller:
 
     def _touch(self, keys: Iterable[ObjectKey]) -> None:
         # Sorted: in which turn a key comes must not hang on how a process hashes its name.
-        for key in sorted(keys):
-            self._queue.add(key)
+        self._queue_up(sorted(keys), None)
+
+    def _touch_behind(self, keys: Iterable[ObjectKey]) -> None:
+        """After a decision has been written: statuses, ends of releases, grants. No traffic waits for these."""
+        self._queue_up(sorted(keys), pressing=False)
+
+    def _queue_up(self, keys: Sequence[ObjectKey], pressing: bool | None) -> None:
+        """In pieces: an edit may touch every route there is, and a move must not wait until all have queued up."""
+        for key in keys[:_AT_ONCE]:
+            self._queue.add(key, pressing=pressing)
+        if rest := keys[_AT_ONCE:]:
+            asyncio.get_running_loop().call_soon(self._queue_up, rest, pressing)
 
     async def _work(self, name: str) -> None:
         while True:
@@ -283,3 +298,19 @@ class Controller:
             self._queue.hold(key, hold)
             self._telemetry.count(HELD_BACK, key.kind)
             logger.warning("an object does not settle", extra={"object": str(key), "held_seconds": round(hold, 3)})
+
+
+def _split(batch: Batch) -> tuple[Batch, Batch]:
+    """What *batch* says of attachments, which is what follows from decisions, and what it says of all else."""
+
+    def part(*, attachments: bool) -> Batch:
+        return Batch(
+            objects={key: each for key, each in batch.objects.items() if (key.kind is Kind.ATTACHMENT) == attachments},
+            unreadable={
+                key: why for key, why in batch.unreadable.items() if (key.kind is Kind.ATTACHMENT) == attachments
+            },
+            resynced=frozenset(kind for kind in batch.resynced if (kind == Kind.ATTACHMENT) == attachments),
+            synced=batch.synced,
+        )
+
+    return part(attachments=True), part(attachments=False)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persistip.runtime.workqueue import QueueClosed, WorkQueue
+from persistip.runtime.workqueue import SHARE, QueueClosed, WorkQueue
 
 pytestmark = [pytest.mark.looptime]
 
@@ -157,7 +157,10 @@ async def test_timers_renewed_for_ever_take_no_room() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["add", "after", "get", "done", "pass"])), max_size=60)
+    st.lists(
+        st.tuples(st.sampled_from("abcd"), st.sampled_from(["add", "press", "after", "get", "done", "pass"])),
+        max_size=60,
+    )
 )
 def test_every_key_added_is_worked_on_after_it_was_added(steps: list[tuple[str, str]]) -> None:
     """Whatever the order of calls, each addition is followed by a turn of its key."""
@@ -175,13 +178,13 @@ def test_every_key_added_is_worked_on_after_it_was_added(steps: list[tuple[str, 
 
         for key, step in steps:
             match step:
-                case "add":
-                    queue.add(key)
+                case "add" | "press":
+                    queue.add(key, pressing=step == "press")
                     unseen.add(key)
                 case "after":
                     queue.add_after(key, 0.001)
                     unseen.add(key)
-                case "get" if queue._waiting:
+                case "get" if queue._depth():
                     await take()
                 case "done" if at_work:
                     queue.done(at_work.pop(0))
@@ -198,3 +201,77 @@ def test_every_key_added_is_worked_on_after_it_was_added(steps: list[tuple[str, 
         loop.run_until_complete(run())
     finally:
         loop.close()
+
+
+async def taken(queue: WorkQueue[str], count: int) -> str:
+    """The next keys, each done before the next is asked for."""
+    found = ""
+    for _ in range(count):
+        found += await queue.get()
+        queue.done(found[-1])
+    return found
+
+
+async def test_key_that_presses_overtakes_those_that_do_not() -> None:
+    """Traffic may be waiting for it; among themselves they come as they were added."""
+    queue: WorkQueue[str] = WorkQueue()
+    for key in "abc":
+        queue.add(key)
+    for key in "xy":
+        queue.add(key, pressing=True)
+    assert await taken(queue, 5) == "xyabc"
+
+
+async def test_waiting_key_that_begins_to_press_overtakes_and_does_not_fall_back() -> None:
+    """A route that waits to have its status written loses its Pod meanwhile."""
+    queue: WorkQueue[str] = WorkQueue()
+    for key in "abc":
+        queue.add(key)
+    queue.add("c", pressing=True)
+    queue.add("c", pressing=False)
+    assert len(queue) == 3
+    assert await taken(queue, 3) == "cab"
+
+
+async def test_keys_that_do_not_press_have_their_share() -> None:
+    """However many press, one that does not comes after a bounded number of them."""
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    queue.add("b")
+    pressing = "ABCDEFGHIJKLMNOPQRST"
+    for key in pressing:
+        queue.add(key, pressing=True)
+    assert await taken(queue, 22) == pressing[:SHARE] + "a" + pressing[SHARE : 2 * SHARE] + "b" + pressing[2 * SHARE :]
+
+
+async def test_share_is_not_saved_up() -> None:
+    """Keys that press, overtaking nobody, use up no turn of those that come later."""
+    queue: WorkQueue[str] = WorkQueue()
+    for key in "ABCDEFGHIJ":
+        queue.add(key, pressing=True)
+    assert await taken(queue, 10) == "ABCDEFGHIJ"
+    queue.add("a")
+    queue.add("Z", pressing=True)
+    assert await taken(queue, 2) == "Za"
+
+
+async def test_key_that_presses_while_in_work_overtakes_afterwards() -> None:
+    """What came to press during a pass is looked at before what waits and does not press."""
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    assert await queue.get() == "a"
+    queue.add("b")
+    queue.add("a", pressing=True)
+    queue.add("a", pressing=False)
+    queue.done("a")
+    assert await taken(queue, 2) == "ab"
+
+
+async def test_key_whose_timer_rings_presses_as_it_then_stands() -> None:
+    """A move that is tried again comes before what nobody waits for."""
+    queue: WorkQueue[str] = WorkQueue(is_pressing="m".__eq__)
+    queue.add_after("m", 1)
+    queue.add_after("a", 1)
+    queue.add("b")
+    await asyncio.sleep(2)
+    assert await taken(queue, 3) == "mba"

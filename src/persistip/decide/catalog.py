@@ -142,6 +142,11 @@ class Catalog:
         kinds = (Kind.ROUTE, Kind.GATEWAY, Kind.GATEWAY_CLASS)
         return frozenset(self._reach.of_kind.union(kinds) | self._reach.attachments_of.keys())
 
+    def is_attached(self, key: ObjectKey) -> bool:
+        """Whether that is a route with addresses that were granted, so that traffic may be waiting for a plan."""
+        attachment = self._facts.attachment(key)
+        return attachment is not None and not all(address.pending for address in attachment.spec.addresses)
+
     def view(self, key: ObjectKey, now: float, outcomes: Mapping[str, Outcome] | None = None) -> Planned:
         """Everything that the decision about *key* may look at."""
         match key.kind:
