@@ -56,6 +56,16 @@ def test_agent_that_is_replaced_is_judged_by_the_one_that_is_ready() -> None:
     assert world.condition("DPV2Ready") == ("True", "Programmed")
 
 
+def test_agent_that_came_before_it_had_a_node_is_found_on_it() -> None:
+    """Each Pod is made without a node and bound to one later; the agent's is looked for where it is now."""
+    world = World()
+    world.put(pod("x", "a"), attrs.evolve(agent("agent-a", "a"), node_name=""), route())
+    world.settle()
+    assert touched(world, agent("agent-a", "a", ready=False)) == {ROUTE}
+    world.settle()
+    assert world.condition("DPV2Ready") == ("Unknown", "AgentNotReady")
+
+
 def test_agent_of_another_node_or_namespace_says_nothing() -> None:
     """Neither another node's agent nor a tenant's Pod with its labels takes anything from the holder's."""
     world = World()

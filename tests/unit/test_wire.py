@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from persistip.decide.extracts import reader
 from persistip.model.attachment import AddressAttachment, NodeReport
 from persistip.model.gateway import From, Gateway, GatewayStatus, ListenerStatus, RouteKind
 from persistip.model.keys import Kind, ObjectKey
@@ -226,6 +227,24 @@ def test_list_with_a_broken_item_gives_the_others() -> None:
     assert keys == [ObjectKey(Kind.POD, "n", "a"), ObjectKey(Kind.POD, "n", "b"), None]
     assert [isinstance(value, Unreadable) for _, value in decoded.items] == [False, True, True]
     assert str(decoded.items[1][1]) == "status.podIPs[0].ip: Expected `str | null`, got `int`"
+
+
+def test_annotations_that_nobody_reads_are_left_out_where_many_come() -> None:
+    """Of Pods and Nodes only those asked for are kept; of a route, all are its author's word to us."""
+    annotations = {"persistip.dev/a": "1", "other.example/b": "2" * 1000}
+    read = reader(["named.example/c"])
+    annotated = {**POD, "metadata": {**POD["metadata"], "annotations": {**annotations, "named.example/c": "3"}}}
+    page = json.dumps({"metadata": {"resourceVersion": "9"}, "items": [annotated, POD]}).encode()
+    event = decode_event(Kind.POD, json.dumps({"type": "MODIFIED", "object": annotated}).encode(), read)
+    first, second = (value for _, value in decode_list(Kind.POD, page, read).items)
+    assert isinstance(first, Pod)
+    assert isinstance(second, Pod)
+    assert first.meta.annotations == {"persistip.dev/a": "1", "named.example/c": "3"}
+    assert (event.value, second.meta.annotations) == (first, {})
+    route = {"metadata": {"name": "r", "namespace": "n", "annotations": annotations}}
+    found = decode_object(Kind.ROUTE, json.dumps(route).encode(), read)
+    assert isinstance(found, GKEIPRoute)
+    assert found.meta.annotations == annotations
 
 
 def test_event_of_a_watch_is_read_with_its_object() -> None:

@@ -11,7 +11,7 @@ names cost no search through what is installed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
@@ -33,7 +33,7 @@ class LeasingCluster(Cluster, Protocol):
         ...
 
 
-ClusterFactory = Callable[[ClusterSettings, str | None], AbstractAsyncContextManager[LeasingCluster]]
+ClusterFactory = Callable[[ClusterSettings, str | None, Collection[str]], AbstractAsyncContextManager[LeasingCluster]]
 AllocatorFactory = Callable[[ControllerSettings], AbstractAsyncContextManager[AddressAllocator]]
 DatapathFactory = Callable[[AgentSettings, str], AbstractAsyncContextManager[Datapath]]
 AnnouncerFactory = Callable[[AgentSettings, str], AbstractAsyncContextManager[Announcer]]
@@ -50,9 +50,13 @@ class _BuiltIn:
     extra: str = ""
 
 
-def _apiserver(module: Any, settings: ClusterSettings, node_name: str | None) -> AbstractAsyncContextManager[Any]:
+def _apiserver(
+    module: Any, settings: ClusterSettings, node_name: str | None, annotations: Collection[str]
+) -> AbstractAsyncContextManager[Any]:
     access = module.find_access(settings.kubeconfig or "", settings.context or "", os.environ)
-    made: AbstractAsyncContextManager[Any] = module.ApiServerCluster(access, SystemClock(), node_name=node_name)
+    made: AbstractAsyncContextManager[Any] = module.ApiServerCluster(
+        access, SystemClock(), node_name=node_name, annotations=annotations
+    )
     return made
 
 
@@ -92,7 +96,11 @@ _BUILT_IN: Mapping[str, Mapping[str, _BuiltIn]] = {
 
 
 def find_cluster(name: str) -> ClusterFactory:
-    """The factory of a Cluster, called with a node's name for its agent; raises ConfigError."""
+    """
+    The factory of a Cluster, called with a node's name for its agent; raises ConfigError.
+
+    And with the annotations of Pods and Nodes that somebody reads beside the rules: those of plugged-in reaction modes.
+    """
     return cast("ClusterFactory", _find("clusters", name))
 
 

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -163,7 +163,8 @@ async def _controller(
     async with AsyncExitStack() as stack:
         modes = find_reaction_modes(reaction_modes)
         chosen = await stack.enter_async_context(find_allocator(allocator)(settings))
-        opened = await _open_cluster(stack, *where, None)
+        read = [key for mode in modes.values() for key in mode.annotations]
+        opened = await _open_cluster(stack, *where, None, read)
         election = None
         if elects:
             lease = opened.lease(settings.policy.system_namespace, LEASE)
@@ -198,7 +199,7 @@ async def _agent(
 
 
 async def _open_cluster(
-    stack: AsyncExitStack, where: str, api: ClusterSettings, node_name: str | None
+    stack: AsyncExitStack, where: str, api: ClusterSettings, node_name: str | None, annotations: Collection[str] = ()
 ) -> LeasingCluster:
     scheme, _, rest = where.partition(":")
     if scheme == "memory" and rest:
@@ -212,7 +213,7 @@ async def _open_cluster(
         known = ", ".join((*names("clusters"), "memory:/path/of/a.sock"))
         message = f"--cluster {where!r} names no API; there are: {known}"
         raise ConfigError(message)
-    return await stack.enter_async_context(find_cluster(where)(api, node_name))
+    return await stack.enter_async_context(find_cluster(where)(api, node_name, annotations))
 
 
 async def _until_told(worker: Worker) -> None:

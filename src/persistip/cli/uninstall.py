@@ -212,7 +212,7 @@ class _Steps:
         is_electing = any(each["kind"] == "Namespace" for each in self._ours) or bool(
             await self._console.find({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
         )
-        async with find_cluster(API_SERVER)(api, None) as cluster:
+        async with find_cluster(API_SERVER)(api, None, ()) as cluster:
             return await self._drain(cluster, is_electing=is_electing)
 
     async def _drain(self, cluster: LeasingCluster, *, is_electing: bool) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from persistip.decide.agents import is_silent
 from persistip.decide.departed import Departed
-from persistip.decide.extracts import extract
+from persistip.decide.extracts import extract, reader
 from persistip.decide.facts import Facts
 from persistip.decide.foundations import (
     foundations,
@@ -59,7 +59,7 @@ class Catalog:
     def __init__(self, policy: Policy | None = None, modes: Mapping[str, Admits] | None = None) -> None:
         self.policy = policy = policy or Policy()
         self.modes: Mapping[str, Admits] = {**BUILT_IN, **(modes or {})}
-        self._read = frozenset(key for mode in self.modes.values() for key in mode.annotations)
+        self._is_read = reader([key for mode in self.modes.values() for key in mode.annotations])
         self.objects: dict[ObjectKey, object] = {}
         self._suspects = suspects_key(policy.system_namespace)
         self._reach = Reach(self.objects, self._suspects)
@@ -75,11 +75,11 @@ class Catalog:
         """Take a batch in; the keys whose plans may differ now."""
         touched: set[ObjectKey] = set()
         for kind in batch.resynced:
-            known = {*self._reach.of_kind.get(kind), *self._sight.lost(kind)}
+            known = {*self._reach.keys_of(kind), *self._sight.lost(kind)}
             for key in known - batch.objects.keys() - batch.unreadable.keys():
                 touched |= self._take(key, None)
         for key, found in batch.objects.items():
-            touched |= self._take(key, extract(found, self._read))
+            touched |= self._take(key, extract(found, self._is_read))
         for key, why in batch.unreadable.items():
             self._sight.lose(key, why)
             touched |= self._waiting_for_sight(key)
@@ -235,7 +235,7 @@ class Catalog:
     def _pods_for(self, facts: RouteFacts | None, attachment: AddressAttachment | None) -> tuple[Pod, ...]:
         pods: dict[str, Pod] = {}
         if facts is not None:
-            found = self._sight.readable(self._reach.pods.matching(facts.route))
+            found = sorted(self._sight.readable(self._reach.pods.matching(facts.route)), key=_name_of)
             pods = {pod.meta.uid: pod for pod in found}
         if attachment is not None:
             uids = pod_uids(attachment)

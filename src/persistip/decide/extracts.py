@@ -7,7 +7,7 @@ others write many and long annotations on them; kept, they would be most of the 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from persistip.model.evolving import evolve
 from persistip.model.keys import DOMAIN
@@ -19,15 +19,15 @@ READ_DOMAINS = (f"{ROUTE_GROUP}/", f"{DOMAIN}/")
 """Annotations of Pods and Nodes that rules may read begin so; reaction modes name theirs."""
 
 
-def extract(found: object, named: Collection[str]) -> object:
-    """The object with those annotations that rules read, and the *named*; the very same where it has no others."""
-    if not isinstance(found, Pod | Node):
+def reader(named: Collection[str]) -> Callable[[str], bool]:
+    """Tells which annotations of Pods and Nodes rules read, the *named* among them."""
+    known = frozenset(named)
+    return lambda key: key.startswith(READ_DOMAINS) or key in known
+
+
+def extract(found: object, is_read: Callable[[str], bool]) -> object:
+    """The object with those annotations that are read; the very same where it has no others."""
+    if not isinstance(found, Pod | Node) or all(map(is_read, found.meta.annotations)):
         return found
-    annotations = found.meta.annotations
-    for key in annotations:
-        if not key.startswith(READ_DOMAINS) and key not in named:
-            break
-    else:
-        return found
-    read = {key: value for key, value in annotations.items() if key.startswith(READ_DOMAINS) or key in named}
+    read = {key: value for key, value in found.meta.annotations.items() if is_read(key)}
     return evolve(found, meta=evolve(found.meta, annotations=read))

@@ -63,12 +63,16 @@ class Indexes:
         self.agents_on: Multimap[str, ObjectKey] = Multimap()
         self.attachments_naming: Multimap[ObjectKey, ObjectKey] = Multimap()
 
+    def keys_of(self, kind: str) -> Iterable[ObjectKey]:
+        """Everything of a kind; only Pods are not among ``of_kind``, since they are known by their namespaces."""
+        return self.pods.keys() if kind == Kind.POD else self.of_kind.get(kind)
+
     def replace(self, key: ObjectKey, old: object, new: object) -> None:
         """Let *new* stand where *old* stood; None is an object that is not there."""
         if isinstance(old, Pod) or isinstance(new, Pod):
             self.pods.replace(key, old, new)
-            if isinstance(old, Pod) and isinstance(new, Pod):
-                return  # in no other index does a Pod stand but by its kind
+            if key.namespace != self.system_namespace:
+                return  # in no other index does a Pod stand but one of an agent
         before, after = ({*self._places(key, each), *self._claims(each)} for each in (old, new))
         for index, at in before - after:
             index.discard(at, key)
@@ -129,6 +133,9 @@ class Indexes:
                 yield from ((self.attachments_naming, pod) for pod in pods_of(found))
             case Pod() if is_agent(found, self.system_namespace):
                 yield self.agents_on, found.node_name
+                return
+            case Pod():
+                return
             case Gateway():
                 yield self.gateways_of_class, found.class_name
             case GatewayClass(parameters_ref=ref) if ref is not None:

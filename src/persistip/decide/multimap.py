@@ -10,13 +10,17 @@ V = TypeVar("V", bound=Hashable)
 
 
 class Multimap(Generic[K, V]):
-    """Keys to values. One value stands by itself; only several make a set, which takes four times the memory."""
+    """
+    Keys to values. One value stands by itself; only several make a collection, which takes four times the memory.
+
+    The collection is a dict that maps to nothing: of the same few values a set takes twice the memory.
+    """
 
     __slots__ = ("_many", "_one")
 
     def __init__(self) -> None:
         self._one: dict[K, V] = {}
-        self._many: dict[K, set[V]] = {}
+        self._many: dict[K, dict[V, None]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._one or self._many)
@@ -24,14 +28,14 @@ class Multimap(Generic[K, V]):
     def add(self, key: K, value: V) -> None:
         """Let *value* stand at *key*."""
         if (many := self._many.get(key)) is not None:
-            many.add(value)
+            many[value] = None
         elif self._one.setdefault(key, value) != value:
-            self._many[key] = {self._one.pop(key), value}
+            self._many[key] = {self._one.pop(key): None, value: None}
 
     def discard(self, key: K, value: V) -> None:
         """Take *value* away from *key*; absent is fine."""
         if (many := self._many.get(key)) is not None:
-            many.discard(value)
+            many.pop(value, None)
             if len(many) == 1:
                 (self._one[key],) = self._many.pop(key)
         elif self._one.get(key) == value:

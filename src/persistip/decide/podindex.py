@@ -53,6 +53,10 @@ class PodIndex:
         self._places: dict[ObjectKey, Wanted] = {}
         self._routes_without_label: Multimap[str, ObjectKey] = Multimap()
 
+    def keys(self) -> Iterator[ObjectKey]:
+        """Every Pod."""
+        return chain.from_iterable(self._pods.values())
+
     def replace(self, key: ObjectKey, old: object, new: object) -> None:
         """Let *new* stand where *old* stood; what is no Pod is not there."""
         if isinstance(new, Pod):

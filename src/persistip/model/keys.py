@@ -61,7 +61,7 @@ class ObjectKey(NamedTuple):
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class ObjectMeta:
     """
     Kubernetes ``metadata``, as far as decisions read it.

@@ -12,7 +12,7 @@ from persistip.model.keys import Kind, ObjectKey, ObjectMeta
 FINISHED_PHASES = frozenset({"Succeeded", "Failed"})
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Pod:
     """A Pod; ``ready_at`` is when its Ready condition last changed, in seconds since the epoch."""
 

@@ -32,6 +32,9 @@ from persistip.wire.decode_surroundings import (
 from persistip.wire.decode_values import FieldError
 from persistip.wire.decode_written import read_attachment, read_gateway, read_gateway_class, read_route
 
+IsRead = Callable[[str], bool]
+"""Whether anybody reads the annotation of that key."""
+
 
 @attrs.frozen
 class Unreadable:
@@ -54,10 +57,22 @@ def to_model(obj: Mapping[str, Any]) -> ClusterObject | Unreadable:
     return _with_unknown(found, obj["spec"]) if isinstance(found, AddressAttachment) else found
 
 
-def decode_object(kind: Kind, data: bytes | msgspec.Raw) -> ClusterObject | Unreadable:
-    """Decode one object of a known kind from JSON; items of a list need not name theirs."""
+def decode_object(kind: Kind, data: bytes | msgspec.Raw, is_read: IsRead | None = None) -> ClusterObject | Unreadable:
+    """
+    Decode one object of a known kind from JSON; items of a list need not name theirs.
+
+    Of a Pod or Node only those annotations are kept that *is_read* says yes to, where it is given: there are very many
+    Pods, and others write long annotations on them.
+    """
     _, build = _CODECS[kind]
-    found = _guarded(lambda: build(_DECODERS[kind].decode(data)))
+
+    def read() -> ClusterObject:
+        wire: Any = _DECODERS[kind].decode(data)
+        if is_read is not None and kind in _ANNOTATED_BY_OTHERS and wire.metadata.annotations:
+            wire.metadata.annotations = {key: it for key, it in wire.metadata.annotations.items() if is_read(key)}
+        return build(wire)
+
+    found = _guarded(read)
     return _with_unknown(found, _SPEC_DECODER.decode(data).spec) if isinstance(found, AddressAttachment) else found
 
 
@@ -109,6 +124,9 @@ _CODECS: dict[str, tuple[type[structs.Wire], Callable[[Any], ClusterObject]]] = 
     Kind.SERVICE_CIDR: (surroundings.ServiceCIDRObject, read_service_cidr),
     Kind.DEFINITION: (surroundings.DefinitionObject, read_definition),
 }
+
+
+_ANNOTATED_BY_OTHERS = frozenset({Kind.POD, Kind.NODE})
 
 
 class _OnlySpec(structs.Wire):
@@ -163,8 +181,10 @@ class DecodedEvent:
     raw: bytes
 
 
-def _with_key(kind: Kind, raw: msgspec.Raw) -> tuple[ObjectKey | None, ClusterObject | Unreadable]:
-    value = decode_object(kind, raw)
+def _with_key(
+    kind: Kind, raw: msgspec.Raw, is_read: IsRead | None
+) -> tuple[ObjectKey | None, ClusterObject | Unreadable]:
+    value = decode_object(kind, raw, is_read)
     if not isinstance(value, Unreadable):
         return value.key, value
     try:
@@ -173,18 +193,18 @@ def _with_key(kind: Kind, raw: msgspec.Raw) -> tuple[ObjectKey | None, ClusterOb
         return None, value
 
 
-def decode_list(kind: Kind, data: bytes) -> DecodedList:
+def decode_list(kind: Kind, data: bytes, is_read: IsRead | None = None) -> DecodedList:
     """Decode a list response item by item, so that one unreadable item is one unreadable item."""
     page = _LIST_DECODER.decode(data)
     return DecodedList(
-        items=tuple(_with_key(kind, raw) for raw in page.items or ()),
+        items=tuple(_with_key(kind, raw, is_read) for raw in page.items or ()),
         resource_version=page.metadata.resource_version,
         continue_token=page.metadata.continue_ or "",
     )
 
 
-def decode_event(kind: Kind, line: bytes) -> DecodedEvent:
+def decode_event(kind: Kind, line: bytes, is_read: IsRead | None = None) -> DecodedEvent:
     """Decode one line of a watch response."""
     event = _EVENT_DECODER.decode(line)
-    key, value = _with_key(kind, event.object)
+    key, value = _with_key(kind, event.object, is_read)
     return DecodedEvent(type=event.type, key=key, value=value, raw=bytes(event.object))

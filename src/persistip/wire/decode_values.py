@@ -35,6 +35,9 @@ def _shared(labels: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
     return dict(labels)
 
 
+_NONE: Mapping[str, str] = {}
+
+
 def read_meta(wire: structs.Meta) -> ObjectMeta:
     """Absent fields are empty; equal labels are one object in memory."""
     return ObjectMeta(
@@ -45,8 +48,8 @@ def read_meta(wire: structs.Meta) -> ObjectMeta:
         generation=wire.generation or 0,
         created_at=to_seconds(wire.creation_timestamp) if wire.creation_timestamp else 0.0,
         deleted_at=to_seconds(wire.deletion_timestamp) if wire.deletion_timestamp else None,
-        labels=_shared(tuple(wire.labels.items())) if wire.labels else {},
-        annotations=wire.annotations or {},
+        labels=_shared(tuple(wire.labels.items())) if wire.labels else _NONE,
+        annotations=wire.annotations or _NONE,
         finalizers=wire.finalizers or (),
     )
 
@@ -71,9 +74,9 @@ def read_conditions(wires: Iterable[structs.Condition] | None) -> tuple[Conditio
     """In the order of the object."""
     return tuple(
         Condition(
-            type=wire.type,
-            status=wire.status,
-            reason=wire.reason or "",
+            type=intern(wire.type),
+            status=intern(wire.status),
+            reason=intern(wire.reason or ""),
             message=wire.message or "",
             observed_generation=wire.observed_generation or 0,
             last_transition_at=to_seconds(wire.last_transition_time) if wire.last_transition_time else 0.0,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Collection, Hashable, Sequence
 from typing import Self
 
 from persistip.backends.apiserver.access import Load
@@ -24,6 +24,7 @@ from persistip.backends.apiserver.recording import Recorder
 from persistip.backends.apiserver.reporting import Sightings
 from persistip.backends.apiserver.served import Served
 from persistip.backends.apiserver.writing import Writer
+from persistip.decide.extracts import reader
 from persistip.errors import BackendError
 from persistip.model.actions import (
     ClusterAction,
@@ -47,11 +48,20 @@ class ApiServerCluster:
 
     With *node_name* it is an agent's: it watches the attachments that carry the node's label and nothing else.
     *manager* is the field manager of its status writes; each agent needs its own, which is the default. *instance*
-    names this process in Events and spreads its requests in time.
+    names this process in Events and spreads its requests in time. Where *annotations* are given, Pods and Nodes are
+    delivered with these and with those that the rules read, and without the many that others write on them: give what
+    the reaction modes read that are plugged in.
     """
 
     def __init__(
-        self, load: Load, clock: Clock, *, node_name: str | None = None, manager: str = "", instance: str = ""
+        self,
+        load: Load,
+        clock: Clock,
+        *,
+        node_name: str | None = None,
+        manager: str = "",
+        instance: str = "",
+        annotations: Collection[str] | None = None,
     ) -> None:
         instance = instance or f"{socket.gethostname()}-{os.getpid()}"
         role = CONTROLLER if node_name is None else "persistip-agent"
@@ -60,6 +70,7 @@ class ApiServerCluster:
         self._instance = instance
         self._served = Served()
         self._kinds = tuple(Kind) if node_name is None else (Kind.ATTACHMENT,)
+        self._is_read = reader(annotations) if annotations is not None else None
         self._labels = "" if node_name is None else node_label(node_name)
         recorder = Recorder(self.client, self._served, clock, controller=f"{DOMAIN}/{role}", instance=instance[:128])
         self._sightings = Sightings() if node_name is not None else None
@@ -80,7 +91,15 @@ class ApiServerCluster:
         """Batches of latest objects; raises BackendError when a kind cannot be followed any longer."""
         mailbox = Mailbox(self._kinds)
         followers = [
-            Follower(self.client, self._served, kind, mailbox, labels=self._labels, seed=self._instance)
+            Follower(
+                self.client,
+                self._served,
+                kind,
+                mailbox,
+                labels=self._labels,
+                seed=self._instance,
+                is_read=self._is_read,
+            )
             for kind in self._kinds
         ]
         tasks = [asyncio.create_task(follower.run()) for follower in followers]

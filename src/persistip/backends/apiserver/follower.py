@@ -31,7 +31,7 @@ from persistip.errors import ThrottledError, UnavailableError
 from persistip.model.keys import Kind, ObjectKey
 from persistip.runtime.retry import Backoff
 from persistip.strategies import ClusterObject
-from persistip.wire.decode import Unreadable, decode_event
+from persistip.wire.decode import IsRead, Unreadable, decode_event
 
 logger = logging.getLogger("persistip")
 
@@ -70,11 +70,13 @@ class Follower:
         labels: str = "",
         fields: str = "",
         seed: str = "",
+        is_read: IsRead | None = None,
     ) -> None:
         self._client, self._served, self._kind, self._mailbox = client, served, kind, mailbox
         chosen = {"labelSelector": labels, "fieldSelector": fields}
         self._selection = {name: value for name, value in chosen.items() if value}
         self._seed = f"{seed}/{kind}"
+        self._is_read = is_read
         self._version = ""
         self._broken_at: float | None = None
         self._attempt = 0
@@ -125,7 +127,9 @@ class Follower:
             return version
 
     async def _listed(self) -> tuple[dict[ObjectKey, ClusterObject | Unreadable], str]:
-        return await list_kind(self._client, self._served, self._kind, self._selection, in_pages=self._in_pages)
+        return await list_kind(
+            self._client, self._served, self._kind, self._selection, in_pages=self._in_pages, is_read=self._is_read
+        )
 
     # ------------------------------------------------------------ watch
     async def _watch_from(self, version: str) -> None:
@@ -174,7 +178,7 @@ class Follower:
 
     def _hear(self, line: bytes, path: str) -> None:
         try:
-            event = decode_event(self._kind, line)
+            event = decode_event(self._kind, line, self._is_read)
             if event.type == "ERROR":
                 raise error_from_event(event.raw, "watch", path)
             version = _VERSIONED.decode(event.raw).metadata.resource_version

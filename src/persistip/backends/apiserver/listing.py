@@ -18,7 +18,7 @@ from persistip.backends.apiserver.served import Served
 from persistip.errors import UnavailableError
 from persistip.model.keys import Kind, ObjectKey
 from persistip.strategies import ClusterObject
-from persistip.wire.decode import Unreadable, decode_list
+from persistip.wire.decode import IsRead, Unreadable, decode_list
 
 PAGE = 500
 
@@ -30,11 +30,18 @@ _LIST_TIMEOUT_SECONDS = 60.0
 
 
 async def list_kind(
-    client: Client, served: Served, kind: Kind, selection: Mapping[str, str], *, in_pages: bool = True
+    client: Client,
+    served: Served,
+    kind: Kind,
+    selection: Mapping[str, str],
+    *,
+    in_pages: bool = True,
+    is_read: IsRead | None = None,
 ) -> tuple[dict[ObjectKey, ClusterObject | Unreadable], str]:
     """
     Every object of *kind*, and the version from which to watch on.
 
+    Of Pods and Nodes with those annotations that *is_read* says yes to, where it is given.
     Raises NotFoundError where the version asked for is not served, ExpiredError when the pages took longer than the
     server remembers.
     """
@@ -53,7 +60,7 @@ async def list_kind(
             timeout_seconds=_LIST_TIMEOUT_SECONDS,
         )
         try:
-            page = decode_list(kind, body)
+            page = decode_list(kind, body, is_read)
         except msgspec.DecodeError as error:
             raise not_understood("list", path) from error
         found.update((key, each) for key, each in page.items if key is not None)
