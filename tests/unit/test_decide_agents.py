@@ -66,6 +66,18 @@ def test_agent_that_came_before_it_had_a_node_is_found_on_it() -> None:
     assert world.condition("DPV2Ready") == ("Unknown", "AgentNotReady")
 
 
+def test_pod_of_the_system_that_is_no_agent_says_nothing_of_its_node() -> None:
+    """The controller's own Pod may be unready there, and come and go."""
+    world = World()
+    world.put(pod("x", "a"), route())
+    world.settle()
+    controller = agent("controller", "a", ready=False)
+    controller = attrs.evolve(controller, meta=attrs.evolve(controller.meta, labels={}))
+    assert touched(world, controller) == frozenset()
+    assert world.catalog.update(Batch(resynced=frozenset({"Pod"}))) == {ROUTE}
+    assert controller.key not in world.catalog.objects
+
+
 def test_agent_of_another_node_or_namespace_says_nothing() -> None:
     """Neither another node's agent nor a tenant's Pod with its labels takes anything from the holder's."""
     world = World()
