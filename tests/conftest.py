@@ -109,6 +109,11 @@ def missing_gce() -> str | None:
     )
 
 
+def missing_gcloud() -> str | None:
+    """Return why Google's command line cannot be asked; None: it can."""
+    return None if shutil.which("gcloud") else "no program gcloud"
+
+
 PREREQUISITES: Mapping[str, Callable[[], str | None]] = {
     "kernel": functools.cache(missing_kernel),
     "apiserver": functools.cache(missing_apiserver),
@@ -117,6 +122,7 @@ PREREQUISITES: Mapping[str, Callable[[], str | None]] = {
     "nft": functools.cache(missing_nft),
     "promtool": functools.cache(missing_promtool),
     "gce": functools.cache(missing_gce),
+    "gcloud": functools.cache(missing_gcloud),
 }
 IMPLIED: Mapping[str, frozenset[str]] = {"kernel": frozenset({"nft"})}
 """What is demanded along with a prerequisite: where the kernel side is proved, no judge of it may be missing."""

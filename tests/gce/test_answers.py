@@ -447,7 +447,7 @@ def test_aggregated_list_names_every_scope(clients: Clients) -> None:
     [
         (f"GET projects/{PROJECT}/zones/{ZONE}/disks", None, 501, "notImplemented"),
         (f"POST projects/{PROJECT}/regions/{REGION}/addresses/a/move", {}, 501, "notImplemented"),
-        (f"GET projects/{PROJECT}/regions/{REGION}/addresses?returnPartialSuccess=true", None, 400, "invalid"),
+        (f"GET projects/{PROJECT}/regions/{REGION}/addresses?returnSuccess=true", None, 400, "invalid"),
         (f"GET projects/{PROJECT}/regions/{REGION}/addresses?maxResults=many", None, 400, "invalid"),
         (f"GET projects/{PROJECT}/regions/{REGION}/addresses?pageToken=x", None, 400, "invalid"),
         (f"GET projects/{PROJECT}/regions/{REGION}/addresses?alt=media", None, 400, "invalid"),

@@ -32,6 +32,10 @@ from persistip.model.conditions import ACCEPTANCE_ORDER, ConditionType, Reason
 from persistip.model.gateway import CLASSES, DEFAULT_CONTROLLER
 from persistip.model.meanings import MEANINGS, Meaning, Subject
 from persistip.runtime.metrics import METRICS, OTHER, Histogram, Process
+from persistip.testing.compute_engine.faults import WHAT, FaultKind
+from persistip.testing.compute_engine.kinds import TRUST
+from persistip.testing.compute_engine.methods import make_methods
+from persistip.testing.compute_engine.service import KINDS
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "reference"
@@ -54,6 +58,7 @@ MARKS = (
     ("persistip.backends.linux.ruleset", "TABLE_NAME"),
 )
 PROCESSES = ("controller", "agent")
+SUBCOMMANDS = {"run": PROCESSES, "lab": ("", "compute")}
 
 # What the pages say beside their tables.
 ABOUT_CONDITIONS = """\
@@ -93,6 +98,13 @@ what the API took to tell of its cause, and contains what it took to tell of its
 No instant comes from a node's clock. A controller that begins to lead knows of moves under way from their decision on
 (`{Cause.TAKEN_OVER}`). Addresses that were withdrawn for good, since their route was deleted or refused, are no move;
 neither is the first grant."""
+ABOUT_COMPUTE = """\
+Of `persistip lab compute` and `persistip.testing.compute_engine`;
+[how to use it](../how-to/run-against-an-emulated-compute-engine.md). What is not among these methods is answered with
+501, an unknown field, word or query parameter with 400."""
+ABOUT_RULES = """\
+What breaks one is refused when it is asked for, or as the error of the operation when that completes. How each is known
+is said by a letter; **none of them was compared with the live service by us**:"""
 ABOUT_ERRORS = """\
 What a backend raises, named for what the loop does next. All are names of `persistip`. A user's mistake is none of
 these: it is a [condition](conditions.md)."""
@@ -253,9 +265,9 @@ def commands() -> Iterator[tuple[str, App, ModuleType]]:
     """Yield every command that can be run, with its name as typed and the module it is in."""
     for verb, target in VERBS.items():
         module = import_module(target.partition(":")[0])
-        names = PROCESSES if verb == "run" else ("",)
-        for name in names:
-            yield f"persistip {verb} {name}".rstrip(), module.app[name] if name else module.app, module
+        for name in SUBCOMMANDS.get(verb, ("",)):
+            app = module.app[name] if name else module.app
+            yield f"persistip {verb} {name}".rstrip(), app, import_module(function_of(app).__module__)
 
 
 def function_of(app: App) -> Callable[..., object]:
@@ -365,6 +377,23 @@ def settings() -> str:
     return page("Settings", *parts)
 
 
+# ---------------------------------------------------------------- the emulated Compute Engine
+def compute_engine() -> str:
+    """Return the page of the emulator: its methods, its rules and its faults."""
+    methods: dict[str, list[str]] = {}
+    for each in make_methods(KINDS):
+        methods.setdefault(each.id.partition(".")[0], []).append(each.verb)
+    served = [(code(name), ", ".join(map(code, verbs))) for name, verbs in methods.items()]
+    parts = [ABOUT_COMPUTE, "## Methods", table(("service", "methods"), served)]
+    parts += ["## Rules", ABOUT_RULES, "\n".join(f"- **{letter}**: {how}" for letter, how in TRUST.items())]
+    for kind in KINDS:
+        if rules := [*kind.rules, *kind.delete_rules]:
+            rows = [(each.message.replace("{found}", "…"), str(each.status), each.source) for each in rules]
+            parts += [f"### {kind.service}", table(("says", "status", "known from"), rows)]
+    parts += ["## Faults", table(("fault", "what happens"), [(code(kind), WHAT[kind]) for kind in FaultKind])]
+    return page("The emulated Compute Engine", *parts)
+
+
 # ---------------------------------------------------------------- metrics
 def metrics() -> str:
     """Return the page of metrics: for each process what it measures."""
@@ -433,6 +462,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "annotations.md": annotations,
     "class-parameters.md": class_parameters,
     "cli.md": cli,
+    "compute-engine.md": compute_engine,
     "conditions.md": conditions,
     "errors.md": error_page,
     "limits.md": limits,

@@ -43,6 +43,7 @@ _MEMORY_HINT = "Without it the lab still runs, on simulated packets: persistip l
 app = App(
     name="lab", help="Run a whole cluster on this machine and watch an address move.", suppress_keyboard_interrupt=False
 )
+app.command("persistip.cli.compute:app", name="compute", help="Start an emulated Compute Engine on loopback.")
 
 
 @attrs.frozen

@@ -106,7 +106,8 @@ def complete(case: Case) -> Body:
     body["ipVersion"] = "IPV6" if is_v6(body) else "IPV4"
     if is_internal(body):
         body.setdefault("purpose", "GCE_ENDPOINT")
-        body.setdefault("subnetwork", default_subnetwork(case.world))
+        if "subnetwork" not in body:
+            body["subnetwork"] = default_subnetwork(case.world)
     if is_v6(body):
         body.setdefault("prefixLength", 96)
         body["address"] = plain(body["address"]) if "address" in body else ""

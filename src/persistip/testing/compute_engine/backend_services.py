@@ -303,7 +303,8 @@ KIND = Kind(
     collection="backendServices",
     noun="backendService",
     scope="region",
-    verbs=("get", "list", "insert", "patch", "update", "delete", "getHealth"),
+    aggregated="backendServices",
+    verbs=("get", "list", "aggregatedList", "insert", "patch", "update", "delete", "getHealth"),
     shape=Struct(
         {
             "name": NAME_FIELD,
@@ -346,6 +347,7 @@ KIND = Kind(
             "network": network_reference(),
             "protocol": Word(("TCP", "UDP", "UNSPECIFIED")),
             "sessionAffinity": Word(("NONE", "CLIENT_IP", "CLIENT_IP_PROTO", "CLIENT_IP_PORT_PROTO")),
+            "timeoutSec": Whole(1),
             "subsetting": Struct({"policy": Word(("NONE", "CONSISTENT_HASH_SUBSETTING"))}),
         },
         OUTPUT | {"fingerprint", "usedBy"},
@@ -360,6 +362,7 @@ KIND = Kind(
             "haPolicy",
             "healthChecks",
             "sessionAffinity",
+            "timeoutSec",
         }
     ),
     lock="required",

@@ -155,6 +155,8 @@ class Kind:
     verbs: tuple[str, ...]
     """Of get, list, aggregatedList, insert, patch, update, delete."""
     shape: Struct
+    aggregated: str = ""
+    """As the method over all scopes names the service, where that is another word."""
     required: tuple[str, ...] = ("name",)
     mutable: frozenset[str] = frozenset()
     """What patch and update may change; all else is fixed."""

@@ -15,7 +15,8 @@ import attrs
 from persistip.testing.compute_engine.kinds import Kind
 
 BASE = "/compute/v1/"
-_LIST = frozenset({"filter", "maxResults", "orderBy", "pageToken"})
+_LIST = frozenset({"filter", "maxResults", "orderBy", "pageToken", "returnPartialSuccess"})
+"""The last is sent by gcloud and documented in other revisions: that a scope is missing is said either way."""
 _ONCE = frozenset({"requestId"})
 _EVERYWHERE = frozenset({"alt", "prettyPrint", "key", "quotaUser", "$.xgafv", "access_token"})
 """What every method takes and this emulator ignores; ``alt`` must say json."""
@@ -81,8 +82,10 @@ def _of_kinds(kinds: Iterable[Kind]) -> Iterator[Method]:
     for kind in kinds:
         own = {name: Verb("POST", f"/{{}}/{name}", _ONCE, name) for name in kind.actions}
         for name, verb in [*((name, VERBS[name]) for name in kind.verbs), *own.items()]:
-            where = "aggregated" if name == "aggregatedList" else _SCOPES[kind.scope]
-            yield _method(f"{kind.service}.{name}", verb, f"(?P<scope>{where})/{kind.collection}", kind)
+            over_all = name == "aggregatedList"
+            where = "aggregated" if over_all else _SCOPES[kind.scope]
+            service = (over_all and kind.aggregated) or kind.service
+            yield _method(f"{service}.{name}", verb, f"(?P<scope>{where})/{kind.collection}", kind)
 
 
 def _of_operations() -> Iterator[Method]:

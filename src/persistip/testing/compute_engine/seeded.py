@@ -34,7 +34,7 @@ INSTANCES = Kind(
     collection="instances",
     noun="instance",
     scope="zone",
-    verbs=_LOOK,
+    verbs=(*_LOOK, "aggregatedList"),
     shape=Struct(
         {
             "name": NAME_FIELD,
