@@ -18,6 +18,7 @@ blurs them less. Read the ratios first: they hold on any machine.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import os
@@ -36,6 +37,7 @@ import attrs
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from setting.precedence import ahead
 
 from persistip.decide.catalog import Catalog
 from persistip.decide.extracts import reader
@@ -536,6 +538,7 @@ def main() -> int:
     """Measure all, or one; 1 when a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=500, help="events of each kind and size")
+    parser.add_argument("--ahead", action="store_true", help="before the machine's other sessions (root; autogroups)")
     parser.add_argument("--json", action="store_true", help="print the figures instead of tables")
     parser.add_argument("--only", nargs=2, metavar=("ROUTES", "LAYOUT"), help="one size and layout, in this process")
     arguments = parser.parse_args()
@@ -544,7 +547,8 @@ def main() -> int:
         print(json.dumps(measure(Shape(int(routes), layout), arguments.rounds)))
         return 0
     shapes = [Shape(routes, layout) for layout in LAYOUTS for routes in SIZES]
-    results = [measured_apart(shape, arguments.rounds) for shape in shapes]
+    with ahead() if arguments.ahead else contextlib.nullcontext():
+        results = [measured_apart(shape, arguments.rounds) for shape in shapes]
     goals = judged(results)
     if arguments.json:
         print(json.dumps({"results": results, "goals": goals}, indent=2))

@@ -152,7 +152,7 @@ def lacks_readiness(view: RouteView, pod_uid: str) -> bool:
     pod = next((pod for pod in view.pods if pod.meta.uid == pod_uid), None)
     if view.facts is None or (mode := mode_of(view.facts.route, view.modes)) is None or pod is None:
         return False
-    if not view.facts.route.pod_selector.matches(pod.meta.labels):
+    if pod.ready or not view.facts.route.pod_selector.matches(pod.meta.labels):
         return False
     ready = evolve(pod, ready=True)
     return pod_refusal(pod, view, mode) is not None and pod_refusal(ready, view, mode) is None

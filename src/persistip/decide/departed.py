@@ -48,6 +48,8 @@ class Departed:
         """The UIDs of the Nodes that *attachment* names and that are known to be gone, as far as it is concerned."""
         if attachment is None:
             return frozenset()
+        if not self._left and not self._confirmed:
+            return frozenset()
         version, confirmed = self._confirmed.get(attachment.key, ("", frozenset[str]()))
         current = confirmed if version == attachment.meta.resource_version else frozenset[str]()
         return frozenset(uid for _, uid in _places(attachment) if uid in current or uid in self._left)

@@ -123,7 +123,7 @@ class AttachmentSpec:
     @property
     def held_prefixes(self) -> tuple[Prefix, ...]:
         """The prefixes on which agents act."""
-        return tuple(address.prefix for address in self.addresses if not address.pending)
+        return tuple([address.prefix for address in self.addresses if not address.pending])
 
     @property
     def claimed_prefixes(self) -> tuple[Prefix, ...]:
@@ -181,7 +181,10 @@ class AddressAttachment:
 
     def report_of(self, node_name: str) -> NodeReport | None:
         """What that node's agent said last."""
-        return next((report for report in self.nodes if report.node_name == node_name), None)
+        for report in self.nodes:
+            if report.node_name == node_name:
+                return report
+        return None
 
     @property
     def is_confirmed(self) -> bool:

@@ -139,4 +139,7 @@ _words = attrgetter(*(each.name for each in attrs.fields(Condition) if each.name
 
 def find_condition(conditions: Iterable[Condition], type_: str) -> Condition | None:
     """The condition of that type, or None."""
-    return next((condition for condition in conditions if condition.type == type_), None)
+    for condition in conditions:  # a plain loop: this is asked many times in each decision
+        if condition.type == type_:
+            return condition
+    return None

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 import attrs
@@ -61,6 +62,10 @@ class ObjectKey(NamedTuple):
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
+_NONE: Mapping[str, str] = MappingProxyType({})
+"""One for all objects that have none, of which there are very many."""
+
+
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class ObjectMeta:
     """
@@ -78,8 +83,8 @@ class ObjectMeta:
     generation: int = 0
     created_at: float = 0.0
     deleted_at: float | None = None
-    labels: Mapping[str, str] = attrs.field(factory=dict)
-    annotations: Mapping[str, str] = attrs.field(factory=dict)
+    labels: Mapping[str, str] = _NONE
+    annotations: Mapping[str, str] = _NONE
     finalizers: tuple[str, ...] = ()
 
     @property

@@ -36,5 +36,7 @@ class Pod:
 
     def ips_of(self, families: Iterable[int]) -> tuple[IPAddress, ...]:
         """The first IP of each family (4, 6) asked for, in that order; families it lacks are left out."""
+        if len(self.ips) == 1:
+            return self.ips if self.ips[0].version in families else ()
         first = {ip.version: ip for ip in reversed(self.ips)}
         return tuple(first[family] for family in sorted(set(families)) if family in first)
