@@ -10,14 +10,15 @@ import pytest
 from persistip.backends import registry
 from persistip.backends.announce import PacketAnnouncer, SilentAnnouncer
 from persistip.backends.static import StaticAllocator
+from persistip.cli.run import _controller
 from persistip.errors import ConfigError
-from persistip.settings import AgentSettings, ControllerSettings
+from persistip.settings import AgentSettings, ClusterSettings, ControllerSettings, ServingSettings
 
 PLUGIN = """
 from contextlib import nullcontext
 
 class Acme:
-    annotations = ()
+    annotations = ("acme.example/warm",)
 
     def refusal(self, pod):
         return None
@@ -27,11 +28,17 @@ def allocator(settings):
 
 def cold():
     return "no mode at all"
+
+def cluster(settings, node_name, annotations):
+    raise RuntimeError(f"asked for {sorted(annotations)} on node {node_name}")
 """
 POINTS = """
 [persistip.allocators]
 acme = acme_plugin:allocator
 lost = acme_plugin.missing:allocator
+
+[persistip.clusters]
+acme = acme_plugin:cluster
 
 [persistip.reaction_modes]
 warm = acme_plugin:Acme
@@ -78,6 +85,14 @@ async def test_backend_of_a_third_party_is_found_by_its_entry_point() -> None:
         assert made == ("acme", settings)  # type: ignore[comparison-overlap]
     assert registry.find_reaction_modes(["warm"])["warm"].refusal(None) is None  # type: ignore[arg-type]
     assert {"acme", "static"} <= set(registry.names("allocators"))
+
+
+@pytest.mark.usefixtures("plugin")
+async def test_controller_asks_its_cluster_for_the_annotations_that_its_modes_read() -> None:
+    """What a plugged-in mode reads of a Pod is delivered without anybody's saying so; the rest may be left out."""
+    where = ("acme", ClusterSettings())
+    with pytest.raises(RuntimeError, match=r"asked for \['acme.example/warm'\] on node None"):
+        await _controller(where, ServingSettings(), "static", ("warm",), ControllerSettings(), elects=False)
 
 
 @pytest.mark.usefixtures("plugin")
