@@ -15,6 +15,7 @@ from persistip.model.address import Prefix
 from persistip.model.attachment import AddressAttachment, Reference
 from persistip.model.gateway import Gateway
 from persistip.model.node import Namespace, Node
+from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
 from persistip.strategies import ClusterObject
 from persistip.testing.simulation.network import MAX_LATE_SECONDS, Network, Written
@@ -79,6 +80,8 @@ class Facts:
                         yield ("frozen", uid)
                     yield from (("names", uid, ref.name) for ref in found.parent_refs)
                     yield from (("claims", uid, prefix) for prefix in prefixes_of(found.addresses))
+                case Pod(is_finished=False):
+                    yield ("there", found.meta.uid)
                 case _:
                     pass
 
@@ -125,6 +128,8 @@ def _what_matters(found: ClusterObject | None) -> Hashable:
             return found.meta.uid, found.class_name, found.addresses, found.listeners
         case GKEIPRoute():
             return found.meta.uid, found.parent_refs, found.addresses, is_frozen(found)
+        case Pod():
+            return found.meta.uid, found.is_finished
         case AddressAttachment():
             # Through which Gateway an address is attached says whose it is, where two list it.
             return found.meta.uid, frozenset((each.prefix, each.gateway.uid) for each in found.spec.addresses)

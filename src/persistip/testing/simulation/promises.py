@@ -213,15 +213,14 @@ class WriteJudge:
                 self._trace.accuse("P2", self.held_address_stays, said)
 
     def frozen_choice_stays(self, old: AddressAttachment, new: AddressAttachment) -> None:
-        """With ``hold`` no other Pod takes over from one that is there and has not finished."""
+        """With ``hold`` no other Pod takes over from one that is known to be there and has not finished."""
         route, holder, next_ = self._ledger.objects.get(new.route_key), old.spec.holder, new.spec.holder
         if holder is None or next_ is None or next_.pod_uid == holder.pod_uid:
             return
         if route is None or route.meta.uid != new.spec.route.uid or not self._facts.has_been("frozen", route.meta.uid):
             return
-        pod = self._ledger.objects.get(ObjectKey(Kind.POD, new.spec.route.namespace, holder.pod_name))
-        is_there = isinstance(pod, Pod) and pod.meta.uid == holder.pod_uid and not pod.is_finished
-        if is_there and not is_gone(self._ledger.objects, holder.node_name, holder.node_uid):
+        # A leader whose watch of Pods is behind does not know the Pod yet to which another leader gave the address.
+        if self._facts.has_been("there", holder.pod_uid) and not is_gone(self._ledger.objects, holder.node_name, holder.node_uid):
             said = f"{name_of(new)} moves from {holder.pod_name} to {next_.pod_name} though the choice is frozen"
             self._trace.accuse("P3", self.frozen_choice_stays, said)
 
