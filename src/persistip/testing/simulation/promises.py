@@ -10,7 +10,7 @@ from __future__ import annotations
 from persistip.model.address import overlap, show
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, How, Release
 from persistip.model.gateway import IN_USE_FINALIZER
-from persistip.model.keys import Kind, ObjectKey
+from persistip.model.keys import Kind
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
 from persistip.testing.simulation.facts import Facts
@@ -220,7 +220,9 @@ class WriteJudge:
         if route is None or route.meta.uid != new.spec.route.uid or not self._facts.has_been("frozen", route.meta.uid):
             return
         # A leader whose watch of Pods is behind does not know the Pod yet to which another leader gave the address.
-        if self._facts.has_been("there", holder.pod_uid) and not is_gone(self._ledger.objects, holder.node_name, holder.node_uid):
+        if self._facts.has_been("there", holder.pod_uid) and not is_gone(
+            self._ledger.objects, holder.node_name, holder.node_uid
+        ):
             said = f"{name_of(new)} moves from {holder.pod_name} to {next_.pod_name} though the choice is frozen"
             self._trace.accuse("P3", self.frozen_choice_stays, said)
 

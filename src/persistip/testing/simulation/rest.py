@@ -16,7 +16,7 @@ from persistip.backends.memory import Delivered
 from persistip.decide.catalog import Catalog
 from persistip.decide.modes import BUILT_IN
 from persistip.model.address import Prefix, is_overlapping, is_single, overlap, show
-from persistip.model.attachment import AddressAttachment, How
+from persistip.model.attachment import AddressAttachment, How, Release
 from persistip.model.conditions import Status, find_condition
 from persistip.model.keys import attachment_key
 from persistip.model.pod import Pod
@@ -229,9 +229,10 @@ class RestJudge:
             self._trace.accuse("P4", self.attachment_has_its_route, said)
 
     def release_comes_to_its_end(self, attachment: AddressAttachment) -> None:
-        """What is to be released at once is released, by a node that runs."""
+        """What is to be released at once is released, by a node that runs and may say so."""
         for release in attachment.spec.releasing:
-            if release.how is How.NOW and self._site.machines[release.node_name].is_on:
+            may_say_so = not _is_mute(attachment, release)
+            if release.how is How.NOW and may_say_so and self._site.machines[release.node_name].is_on:
                 said = f"{name_of(attachment)}: {brief(attachment.spec)}"
                 self._trace.accuse("P3", self.release_comes_to_its_end, said)
 
@@ -248,6 +249,12 @@ class RestJudge:
                 said = f"{machine.name} is left with {', '.join(sorted(map(repr, left)))}"
                 self._trace.accuse("P4", self.kernels_hold_nothing_else, said)
             needed = {(attachment, pod) for attachment, pod, _ in here}
+            needed |= {
+                (each.meta.uid, release.pod_uid)
+                for each in self._attachments
+                for release in each.spec.releasing
+                if release.node_name == machine.name and _is_mute(each, release)
+            }
             pins = [pin for pin in kernel.pins if (pin.attachment_uid, pin.pod_uid) not in needed]
             if pins:
                 self._trace.accuse("P4", self.kernels_hold_nothing_else, f"{machine.name} is left with {pins}")
@@ -274,3 +281,10 @@ class RestJudge:
                 if (machine.name, each.prefix, each.epoch) not in wanted:
                     said = f"{machine.name} announces {show(each.prefix)} at epoch {each.epoch}"
                     self._trace.accuse("P1", self.announced_by_holders, said)
+
+
+def _is_mute(attachment: AddressAttachment, release: Release) -> bool:
+    """Whether its node confirms no release: it still delivers for another Pod, whose successor cannot be programmed."""
+    return any(
+        each.how is How.AFTER_READY and each.node_name == release.node_name for each in attachment.spec.releasing
+    )
