@@ -1,14 +1,18 @@
 """What a controller and an agent live through with a real API server: cuts, compaction, restarts, rivals."""
 
 import asyncio
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import attrs
+import programs as waiting
 import pytest
 from apiserver_world import ApiServerWorld, Lazy, Relay, empty_world
 from controlplane import ControlPlane
+from programs import LOOPBACK
 
 from persistip.backends.apiserver import follower
 from persistip.backends.static import StaticAllocator
@@ -31,6 +35,7 @@ CLOCK = SystemClock()
 ROUTE = builders.route()
 ATTACHMENT = attachment_name(ROUTE.meta.namespace, ROUTE.meta.name)
 QUICK = ElectionSettings(lease_seconds=4.0, renew_seconds=3.0, retry_seconds=0.5)
+FLOW = "/apis/flowcontrol.apiserver.k8s.io/v1"
 WRITES = {"create", "update", "patch", "delete"}
 
 
@@ -176,6 +181,70 @@ async def test_history_that_is_gone_costs_one_list_of_that_kind(second_plane: Co
             await until(lambda: builders.node("new").key in sight.objects and sight.is_synced)
             assert builders.node("old").key not in sight.objects
             assert frozenset({"Node"}) <= frozenset().union(*sight.lists[lists:])
+
+
+async def test_watch_that_is_told_to_wait_costs_one_list_once_it_is_let_in(second_plane: ControlPlane) -> None:
+    """A server with too much to do (429) is asked for no list; what is known is said to be old, and then mended."""
+    second_plane.install_upstream()
+    accounts = "/api/v1/namespaces/default/serviceaccounts"
+    second_plane.must("POST", accounts, {"metadata": {"name": "eve"}})
+    second_plane.kubectl(
+        "create", "clusterrolebinding", "eve", "--clusterrole=cluster-admin", "--serviceaccount=default:eve"
+    )
+    token = second_plane.token("default", "eve")
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(Relay(second_plane.servers[0].port))
+        world = ApiServerWorld(second_plane, relay, stack)
+        await world.put(from_model(builders.node("old")))
+        await until_api(lambda _: True, world, "Node", "", "old")
+        async with sight_of(world.cluster(token=token)) as sight:
+            lists = len(sight.lists)
+            in_the_way = stack.enter_context(await asyncio.to_thread(turn_away, second_plane, token))
+            relay.cut()
+            await world.remove("Node", "", "old")
+            await until(lambda: not sight.is_synced)
+            await asyncio.sleep(3)
+            assert not sight.is_synced
+            assert len(sight.lists) == lists
+            in_the_way.close()
+            second_plane.must("DELETE", f"{FLOW}/flowschemas/none")
+            await until(lambda: sight.is_synced)
+            assert builders.node("old").key not in sight.objects
+            assert sight.lists[lists:] == [frozenset({"Node"})]
+
+
+def turn_away(plane: ControlPlane, token: str) -> ssl.SSLSocket:
+    """
+    Have the server answer 429 to watches of Nodes, and return once it does.
+
+    No more than one of them is served at a time, and the connection returned is in the way: it is still to say which
+    Node it wants to make.
+    """
+    limits = {"nominalConcurrencyShares": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"}}
+    none = {"metadata": {"name": "none"}, "spec": {"type": "Limited", "limited": limits}}
+    plane.must("POST", f"{FLOW}/prioritylevelconfigurations", none)
+    rules = {"verbs": ["watch", "create"], "apiGroups": [""], "resources": ["nodes"], "clusterScope": True}
+    eve = {"kind": "ServiceAccount", "serviceAccount": {"namespace": "default", "name": "eve"}}
+    spec = {
+        "priorityLevelConfiguration": {"name": "none"},
+        "matchingPrecedence": 2,
+        "rules": [{"subjects": [eve], "resourceRules": [rules]}],
+    }
+    schema = plane.must("POST", f"{FLOW}/flowschemas", {"metadata": {"name": "none"}, "spec": spec})["metadata"]["uid"]
+
+    def matched() -> bool:
+        answer = plane.request("GET", "/api/v1/nodes?watch=true&timeoutSeconds=1", token=token)
+        return answer.headers.get("X-Kubernetes-Pf-Flowschema-Uid") == schema
+
+    waiting.until(matched, "the limit to be in force")
+    trust = ssl.create_default_context(cadata=plane.authority.pem.decode())
+    port = plane.servers[0].port
+    connection = trust.wrap_socket(socket.create_connection((LOOPBACK, port)), server_hostname=LOOPBACK)
+    head = ("POST /api/v1/nodes HTTP/1.1", "Host: tests", f"Authorization: Bearer {token}", "Content-Length: 99")
+    connection.sendall("\r\n".join((*head, "Content-Type: application/json", "", "{")).encode())
+    look = "/api/v1/nodes?watch=true&timeoutSeconds=1"
+    waiting.until(lambda: plane.request("GET", look, token=token).status == 429, "watches to be turned away", 20)
+    return connection
 
 
 async def test_kind_installed_later_is_found(second_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,7 +150,8 @@ def class_finalizers(system: System) -> list[str]:
 def lead_over(system: System) -> None:
     """Let the other replica lead."""
     before = system.wait_led()
-    leading = next(each for each in system.controllers if "leading" in each.log.read_text())
+    leading = system.leading()
+    assert leading is not None
     leading.end(signal.SIGTERM)
     system.settle(lambda: system.leader() not in ("", before), "the other to lead")
     leading.start()

@@ -121,18 +121,20 @@ class ApiServerWorld:
         self.plane, self.relay, self._stack = plane, relay, stack
 
     # ------------------------------------------------------------ what is under test
-    def kubeconfig(self) -> Path:
-        """Return a kubeconfig that leads through the relay."""
+    def kubeconfig(self, *, token: str = "") -> Path:
+        """Return a kubeconfig that leads through the relay, the administrator's by default."""
         content = json.loads(self.plane.kubeconfig.read_text())
+        if token:
+            content["users"][0]["user"] = {"token": token}
         cluster = content["clusters"][0]["cluster"]
         cluster["server"] = urlsplit(cluster["server"])._replace(netloc=f"{LOOPBACK}:{self.relay.port}").geturl()
         path = self.plane.folder / f"through-{self.relay.port}.kubeconfig"
         path.write_text(json.dumps(content))
         return path
 
-    def cluster(self, *, node_name: str | None = None, instance: str = "") -> Lazy:
+    def cluster(self, *, node_name: str | None = None, instance: str = "", token: str = "") -> Lazy:
         """Return a controller's or an agent's cluster."""
-        load = find_access(str(self.kubeconfig()), "", os.environ)
+        load = find_access(str(self.kubeconfig(token=token)), "", os.environ)
         return Lazy(ApiServerCluster(load, SystemClock(), node_name=node_name, instance=instance), self._stack)
 
     # ------------------------------------------------------------ users

@@ -430,6 +430,8 @@ class ControlPlane:
             "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
             f"--audit-policy-file={self.folder / 'audit.yaml'}",
             f"--audit-log-path={self.folder / name}.audit",
+            # Begun anew at 100 MB, as it is by default, it would lose what a test has yet to count.
+            "--audit-log-maxsize=100000",
             "--allow-privileged=true",
             "--profiling=false",
         )

@@ -39,7 +39,12 @@ ATTACHMENTS = f"/apis/{OURS}/addressattachments"
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/{CONTROLLER}"
 
 # A killed leader is followed in three seconds instead of fifteen; everything else is as shipped.
-QUICK_ELECTION = ("--election.lease-seconds=3", "--election.renew-seconds=2", "--election.retry-seconds=0.5")
+LEASE_SECONDS = 3
+QUICK_ELECTION = (
+    f"--election.lease-seconds={LEASE_SECONDS}",
+    "--election.renew-seconds=2",
+    "--election.retry-seconds=0.5",
+)
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 QUIET_SECONDS = 1.5
 
@@ -80,10 +85,10 @@ class System:
             content_type=MERGE,
         )  # fmt: skip
 
-    def add_controller(self, name: str, *, skew_seconds: float = 0.0, server: APIServer | None = None) -> Program:
+    def add_controller(self, name: str, *options: str, skew_seconds: float = 0.0) -> Program:
         """Start one more replica; *skew_seconds* is by how much its clock is ahead."""
-        kubeconfig = self.plane.write_kubeconfig(name, self.plane.token(SYSTEM, CONTROLLER), server=server)
-        command = ("run", "controller", f"--kubeconfig={kubeconfig}", *self.election)
+        kubeconfig = self.plane.write_kubeconfig(name, self.plane.token(SYSTEM, CONTROLLER))
+        command = ("run", "controller", f"--kubeconfig={kubeconfig}", *self.election, *options)
         program = self._program(name, command, skew_seconds)
         self.controllers.append(program)
         program.start()
@@ -134,6 +139,12 @@ class System:
         """Return who leads by the lease; empty: nobody."""
         answer = self.plane.request("GET", LEASE, server=self._running_server())
         return (answer.body["spec"].get("holderIdentity") or "") if answer.is_success else ""
+
+    def leading(self) -> Program | None:
+        """Return the controller that leads by the lease; None: nobody, or one that is no more."""
+        leader = self.leader()
+        running = (each for each in self.controllers if each.is_running)
+        return next((each for each in running if leader and leader in each.log.read_text()), None)
 
     def wait_led(self) -> str:
         """Return who leads once somebody does."""
@@ -243,6 +254,11 @@ class Tenancy:
         self.set_ready(name, ready=ready)
         return ip
 
+    def wait_next_second(self) -> None:
+        """Return when a Pod made now is newer than those that are there: Kubernetes counts ages in whole seconds."""
+        newest = max(each["metadata"]["creationTimestamp"] for each in self.system.ask("GET", self.pods)["items"])
+        until(lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) > newest, "the next second")
+
     def set_ready(self, pod: str, *, ready: bool) -> None:
         """Turn a Pod's condition Ready, as its kubelet would."""
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -276,6 +292,17 @@ class Tenancy:
     def remove_route(self, name: str) -> None:
         """Delete a route."""
         self.system.ask("DELETE", f"{self.routes}/{name}")
+
+    def pairs(self, count: int) -> list[str]:
+        """Make routes with two Pods each on different nodes, of which the first is Ready; wait until all are held."""
+        names = [f"nat{number}" for number in range(count)]
+        for number, name in enumerate(names):
+            for turn in range(2):
+                self.add_pod(f"{name}-{turn}", NODES[(number + turn) % len(NODES)], app=name, ready=turn == 0)
+            self.add_route(name, address(number))
+        for number, name in enumerate(names):
+            self.system.settle(lambda n=number, r=name: self.is_held(r, f"{r}-0", address(n)), f"{name} to be held")
+        return names
 
     def reasons(self, name: str) -> Mapping[str, str]:
         """Return a route's conditions."""
@@ -314,6 +341,17 @@ class Tenancy:
         system.ask("DELETE", self.gateway)
         for pod in system.ask("GET", self.pods)["items"]:
             self.remove_pod(pod["metadata"]["name"])
+
+
+def address(number: int) -> str:
+    """Return the address of a route by its number."""
+    return f"203.0.113.{number + 1}"
+
+
+def turn_over(tenancy: Tenancy, name: str, turn: int) -> None:
+    """Let the Pod that holds become unready, and the other Ready."""
+    tenancy.set_ready(f"{name}-{(turn + 1) % 2}", ready=True)
+    tenancy.set_ready(f"{name}-{turn % 2}", ready=False)
 
 
 def conditions(found: Any) -> dict[str, str]:

@@ -34,14 +34,35 @@ def at(found: AddressAttachment, version: int, **meta: object) -> AddressAttachm
 
 # ---------------------------------------------------------------- versions
 def test_late_answer_never_turns_back_what_the_watch_told_since() -> None:
-    """The watch has delivered our write and an agent's report after it: the answer to our write is no news."""
+    """The watch has delivered our write and an agent's report after it, and the answer to our write changes nothing."""
     world = ready()
     found = world.attachment()
     confirmed = world.revision + 2
     world.catalog.update(Batch(objects={found.key: at(found, confirmed)}))
     without = attrs.evolve(at(found, confirmed - 1), nodes=())
-    assert world.catalog.absorb(without) == frozenset()
+    world.catalog.absorb(without)
     assert world.attachment().nodes == found.nodes
+
+
+def test_write_that_was_undone_before_its_answer_came_is_decided_again() -> None:
+    """The watch tells of our write and of its undoing as one, which looks like no change: the route must look again."""
+    world = ready()
+    found, version = world.attachment(), world.revision
+    assert world.catalog.update(Batch(objects={found.key: at(found, version + 2)})) == frozenset()
+    assert world.catalog.absorb(at(found, version + 1)) == {route().key}
+    before = world.view().facts.route
+    undone = attrs.evolve(before, meta=attrs.evolve(before.meta, resource_version=str(version + 4)))
+    assert world.catalog.update(Batch(objects={before.key: undone})) == frozenset()
+    written = attrs.evolve(before, meta=attrs.evolve(before.meta, resource_version=str(version + 3)))
+    assert world.catalog.absorb(written) == {route().key}
+
+
+def test_write_that_the_watch_told_of_before_its_answer_came_is_no_news() -> None:
+    """What stands is what we wrote: nobody has to decide again."""
+    world = ready()
+    found = at(world.attachment(), world.revision + 1)
+    world.catalog.update(Batch(objects={found.key: found}))
+    assert world.catalog.absorb(found) == frozenset()
 
 
 def test_own_write_is_in_view_before_the_watch_has_it_and_older_versions_are_passed_over() -> None:

@@ -49,7 +49,7 @@ from persistip.runtime.allowance import Allowance
 from persistip.runtime.clock import SystemClock
 from persistip.runtime.cycle import EVENT_BURST, ObjectCycle
 from persistip.runtime.execute import Result, execute_cluster, execute_node
-from persistip.runtime.loops import Tasks, follow
+from persistip.runtime.loops import SOURCE, Tasks, follow
 from persistip.runtime.outcomes import Outcomes
 from persistip.runtime.reporter import Reporter
 from persistip.runtime.retry import LATE_SECONDS, Backoff, delay_after, outcome_of, soonest_delay
@@ -435,6 +435,29 @@ async def test_source_long_away_is_looked_for_as_often_as_its_error_allows(
     pauses = [after - before for before, after in itertools.pairwise(opened)]
     assert 0.8 * longest_seconds <= max(pauses) <= longest_seconds
     assert max(pauses[-5:]) >= 0.8 * longest_seconds
+
+
+async def test_source_that_refuses_when_it_is_back_is_asked_again_soon() -> None:
+    """After a long outage one refusal costs a moment, not the half minute that the outage's many tries would make."""
+    loop = asyncio.get_running_loop()
+    heard_at: list[float] = []
+    back_at = loop.time() + 60
+    answers = iter((RefusedError("nobody may, yet", reason="PermissionDenied"),))
+
+    async def source() -> AsyncIterator[int]:
+        if loop.time() < back_at:
+            raise UnavailableError("away")
+        for error in answers:
+            raise error
+        yield 1
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(follow(source, lambda _: heard_at.append(loop.time()), name="test", on_gap=lambda: None))
+    await asyncio.sleep(120)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    (at,) = heard_at
+    assert at - back_at < SOURCE.last_seconds + 0.1
 
 
 async def test_loop_that_fails_ends_the_wait_for_all() -> None:

@@ -98,9 +98,15 @@ class Catalog:
         return self._put(key, found)
 
     def absorb(self, written: Written) -> frozenset[ObjectKey]:
-        """Take in the object that our own write returned: a view never predates our own writes."""
+        """
+        Take in the object that our own write returned: a view never predates our own writes.
+
+        When another write has undone ours, and the watch tells of the two as one before we are answered, the object is
+        as it was before and its delivery was news to nobody: whoever decided on it has to look again.
+        """
         if not self._versions.write(written):
-            return frozenset()
+            key = written.route_key if isinstance(written, AddressAttachment) else written.key
+            return frozenset({key}) if self._versions.is_overtaken(written) else frozenset()
         is_gone = written.meta.is_terminating and not written.meta.finalizers
         return frozenset(self._put(written.key, None if is_gone else written))
 

@@ -75,6 +75,11 @@ class Versions:
         self._written[found.key] = version
         return True
 
+    def is_overtaken(self, found: Written) -> bool:
+        """Whether the watch has delivered a newer version than *found*."""
+        watched = self._watched.get(found.key)
+        return watched is not None and watched.number > _version(found).number
+
     def is_watched(self, found: Written) -> bool:
         """Whether the watch has delivered this very version, and with it everything that was written before."""
         return self._watched.get(found.key) == _version(found)

@@ -39,11 +39,12 @@ async def follow(
     Hand every item of *source* to *handle*, and open the source anew whenever it breaks or ends.
 
     *on_gap* is called at each break: from then until the next complete delivery something may have been missed.
-    What is refused comes back ever later, since mostly a person must lift that, but soon at first: an API server that
-    has just started refuses what it allows a second later.
+    What is refused comes back ever later, since mostly a person must lift that, but soon at first, however long the
+    source was away before: an API server that has just started refuses what it allows a second later.
     """
     telemetry = telemetry or Silence()
     attempt = 0
+    was_refused = False
     while True:
         items = source()
         try:
@@ -57,10 +58,12 @@ async def follow(
             close = getattr(items, "aclose", None)
             if close is not None:
                 await close()
-        attempt += 1
+        is_refused = isinstance(error, RefusedError)
+        attempt = attempt + 1 if is_refused == was_refused else 1
+        was_refused = is_refused
         on_gap()
         telemetry.count(SOURCE_GAPS, name)
-        delay = (FAILED if isinstance(error, RefusedError) else backoff).delay(attempt, name)
+        delay = (FAILED if is_refused else backoff).delay(attempt, name)
         if isinstance(error, ThrottledError):
             delay = max(delay, error.retry_after_seconds)
         logger.warning(

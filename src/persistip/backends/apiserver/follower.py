@@ -11,6 +11,8 @@ decodes every object into models and loses the error of a 410.
 A kind that is not installed counts as one of which there is nothing, and is looked for again now and then. A watch that
 breaks is resumed where it was, so nothing is missed; one that cannot be resumed for PATIENCE_SECONDS ends the whole
 iteration with UnavailableError, since a view that old must not be acted upon: the next one begins with complete lists.
+A server that says "later" for that long is there and has too much to do: it is asked as seldom as it wants, and nothing
+but this kind is listed anew, once it lets the watch in.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from contextlib import aclosing
 import msgspec
 
 from persistip.backends.apiserver.client import Client
-from persistip.backends.apiserver.errors import ExpiredError, NotFoundError, error_from_event
+from persistip.backends.apiserver.errors import SYSTEM, ExpiredError, NotFoundError, error_from_event
 from persistip.backends.apiserver.listing import accepted, list_kind, not_understood
 from persistip.backends.apiserver.mailbox import Mailbox
 from persistip.backends.apiserver.served import Served
@@ -144,16 +146,27 @@ class Follower:
                 self._mailbox.lose(self._kind)
                 await self._pause()
                 return
-            except (UnavailableError, ThrottledError) as error:
+            except ThrottledError as error:
+                logger.warning("told to wait with a watch", extra={"kind": str(self._kind), "error": str(error)})
                 self._broken_at = self._broken_at or loop.time()
-                if loop.time() - self._broken_at > PATIENCE_SECONDS:
+                if self._is_old():
+                    self._mailbox.lose(self._kind)
+                await self._pause(error.retry_after_seconds)
+                continue
+            except UnavailableError:
+                self._broken_at = self._broken_at or loop.time()
+                if self._is_old():
                     raise
-                await self._pause(error.retry_after_seconds if isinstance(error, ThrottledError) else 0.0)
+                await self._pause()
                 continue
             if loop.time() - began_at > _STEADY_SECONDS:
                 self._attempt = 0
             else:
                 await self._pause()
+
+    def _is_old(self) -> bool:
+        """Whether nothing has been heard of this kind for so long that nobody may act upon it."""
+        return self._broken_at is not None and asyncio.get_running_loop().time() - self._broken_at > PATIENCE_SECONDS
 
     async def _watch(self) -> None:
         """One watch, until the server ends it."""
@@ -172,6 +185,8 @@ class Follower:
         )
         async with aclosing(batches):
             async for lines in batches:
+                if self._is_old():
+                    raise ExpiredError("what is known is too old", system=SYSTEM, operation="watch", target=path)
                 self._broken_at = None
                 for line in lines:
                     self._hear(line, path)
