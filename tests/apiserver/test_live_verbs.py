@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -13,6 +15,8 @@ from controlplane import ControlPlane
 from living import ROUTES, Living
 from programs import until
 
+from persistip.backends import apiserver
+from persistip.backends.apiserver import find_access
 from persistip.manifests import Parameters, build
 
 pytestmark = pytest.mark.requires("apiserver")
@@ -190,6 +194,27 @@ def test_explain_while_agent_is_down_says_what_is_missing(living: Living, reader
     finally:
         living.start("node-a")
     living.wait_held("tenant", "silent", "silent-0")
+
+
+# ---------------------------------------------------------------- in a Pod
+def test_verbs_in_a_pod_read_by_its_account(living: Living, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a kubeconfig the Pod's own files lead to the server, the reader's role is enough, nothing is written."""
+    plane, (host, port) = living.plane, urlsplit(living.plane.servers[0].url).netloc.split(":")
+    account(living, "in-pod", "persistip-reader")
+    (tmp_path / "token").write_text(plane.token("default", "in-pod"))
+    (tmp_path / "ca.crt").write_bytes((plane.folder / "ca.crt").read_bytes())
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    # The kubelet's place for these files is root's to write.
+    monkeypatch.setattr(apiserver, "find_access", partial(find_access, folder=tmp_path))
+    with plane.audited() as log:
+        assert "tenant/nat 203.0.113.5 nat-1 node-b True Ready" in rows(call("plan").out)
+        assert "nat-1" in call("explain", "tenant/nat").out
+        said = call("move", "tenant/nat", "--to", "nat-0", "--dry-run")
+    assert (said.status, "goes from nat-1 on node-b to nat-0 on node-a" in said.out) == (0, True)
+    asked = log.by("system:serviceaccount:default:in-pod")
+    assert {event["verb"] for event in asked} == {"get", "list"}
 
 
 # ---------------------------------------------------------------- move
