@@ -12,7 +12,7 @@ import yaml
 from audit import permission
 from commandline import Said, call
 from controlplane import ControlPlane
-from living import ROUTES, Living
+from living import ROUTES, Living, account
 from programs import until
 
 from persistip.backends import apiserver
@@ -76,22 +76,6 @@ def admin(living: Living) -> Verb:
 def reader(living: Living) -> Path:
     """Return the kubeconfig of a ServiceAccount that has the role persistip-reader and no other right."""
     return account(living, "eve", "persistip-reader")
-
-
-def account(living: Living, name: str, *roles: str) -> Path:
-    """Make a ServiceAccount with these ClusterRoles; return its kubeconfig."""
-    plane = living.plane
-    plane.must("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": name}})
-    for role in roles:
-        who = f"--serviceaccount=default:{name}"
-        plane.kubectl("create", "clusterrolebinding", f"{name}-{role}", f"--clusterrole={role}", who)
-    path = plane.write_kubeconfig(name, plane.token("default", name))
-
-    def may() -> bool:
-        return not roles or "yes" in plane.try_kubectl("auth", "can-i", "list", "nodes", kubeconfig=path).stdout
-
-    until(may, f"the rights of {name}")
-    return path
 
 
 def rows(text: str) -> list[str]:

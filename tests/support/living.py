@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -159,3 +160,19 @@ class Living:
 
 def _ready(ready: bool) -> dict[str, str]:
     return {"type": "Ready", "status": str(ready), "lastTransitionTime": "2026-01-01T00:00:00Z"}
+
+
+def account(living: Living, name: str, *roles: str) -> Path:
+    """Make a ServiceAccount with these ClusterRoles; return its kubeconfig."""
+    plane = living.plane
+    plane.must("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": name}})
+    for role in roles:
+        who = f"--serviceaccount=default:{name}"
+        plane.kubectl("create", "clusterrolebinding", f"{name}-{role}", f"--clusterrole={role}", who)
+    path = plane.write_kubeconfig(name, plane.token("default", name))
+
+    def may() -> bool:
+        return not roles or "yes" in plane.try_kubectl("auth", "can-i", "list", "nodes", kubeconfig=path).stdout
+
+    until(may, f"the rights of {name}")
+    return path

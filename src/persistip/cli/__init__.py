@@ -30,6 +30,7 @@ VERBS = {
     "lab": "persistip.cli.lab:app",
     "plan": "persistip.cli.plan:app",
     "explain": "persistip.cli.explain:app",
+    "doctor": "persistip.cli.doctor:app",
     "move": "persistip.cli.move:app",
     "manifests": "persistip.cli.manifests:app",
     "uninstall": "persistip.cli.uninstall:app",

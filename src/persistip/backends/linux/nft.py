@@ -321,6 +321,37 @@ def _dump(
             yield found
 
 
+@attrs.frozen(kw_only=True)
+class BaseChain:
+    """A chain of whoever that hangs in the way of packets; ``drops``: what none of its rules takes."""
+
+    family: int
+    table: str
+    name: str
+    type: str
+    hook: int
+    priority: int
+    drops: bool
+
+
+def dump_base_chains(netlink: NetlinkSocket) -> Iterator[BaseChain]:
+    """The base chains of every table of every family."""
+    for _number, data in netlink.dump(_message(_GET_CHAIN, 0, _FAMILY_ANY)):
+        found = parse_attributes(data, _HEAD.size)
+        if (where := found.get(_CHAIN_HOOK)) is None:
+            continue
+        place = parse_attributes(where)
+        yield BaseChain(
+            family=data[0],
+            table=read_text(found[_CHAIN_TABLE]),
+            name=read_text(found[_CHAIN_NAME]),
+            type=read_text(found.get(_CHAIN_TYPE, b"")),
+            hook=read_be32(place[_HOOK_NUMBER]),
+            priority=struct.unpack("!i", place[_HOOK_PRIORITY])[0],
+            drops=read_be32(found.get(_CHAIN_POLICY, b"\0\0\0\1")) != _POLICY_ACCEPT,
+        )
+
+
 def _parse_chain(found: dict[int, bytes | None], rules: dict[str, list[tuple[Expression, ...]]]) -> Chain:
     name = read_text(found[_CHAIN_NAME] or b"")
     hook = None
