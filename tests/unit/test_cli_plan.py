@@ -289,6 +289,35 @@ def test_file_that_is_missing_among_others_ends_with_status_2_after_the_plan(tmp
     assert answer.status == 2
 
 
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ("apiVersion: v1\nkind: List\nitems: {kind: Pod}\n", "items: is an object; a List has its objects there"),
+        ("kind: [GKEIPRoute\n", "is no YAML, the rest of this document is lost"),
+    ],
+)
+def test_document_of_which_nothing_can_be_told_ends_with_status_2_after_the_plan(document: str, said: str) -> None:
+    """The others are planned all the same, but what was in it may be what was asked about."""
+    answer = plan(documents=(*CLUSTER, document))
+    assert "nat-1   node-b   True" in answer.out
+    assert said in answer.err
+    assert answer.status == 2
+
+
+def test_condition_of_a_move_is_shown_without_what_the_event_needs() -> None:
+    """Where a move began is kept in the condition for the Event at its end; in a table it only distracts."""
+    broken = "apiVersion: persistip.dev/v1alpha1\nkind: AddressAttachment\nmetadata: {name: r-x}\nspec: {epoch: many}\n"
+    answer = plan(documents=(*CLUSTER, broken))
+    assert "nothing is granted until it is mended or deleted\n" in answer.out
+    assert "; before: nobody; rule: newest" in plan("-o", "yaml", documents=(*CLUSTER, broken)).out
+
+
+def test_class_that_is_not_given_is_told_with_where_to_get_it() -> None:
+    """The manifests of a how-to begin with a Gateway; its class is among what is installed."""
+    answer = plan(documents=(FURNITURE.replace(f"kind: GatewayClass\nmetadata: {{name: {CLASS}}}", "kind: Role"), NAT))
+    assert f"GatewayClass {CLASS!r} is not given; `persistip manifests` prints it\n" in answer.err
+
+
 # ---------------------------------------------------------------- files
 def test_folders_and_several_files_are_read(tmp_path: Path) -> None:
     """A folder, files after it as a shell writes them, and standard input all count."""

@@ -104,6 +104,17 @@ def test_node_is_read_with_own_ips_ranges_and_taint() -> None:
     assert (node.ready, node.out_of_service) == (False, True)
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("10.0.1.5/24", "10.0.1.0/24"), ("010.00.1.0/024", "10.0.1.0/24"), ("fd00:0:0:1::7/64", "fd00:0:0:1::/64")],
+)
+def test_ranges_of_a_cluster_are_read_as_api_servers_have_taken_them(written: str, read: str) -> None:
+    """Host bits and leading zeros in a Node's range were no fault before Kubernetes 1.36, and the Node runs."""
+    node = to_model({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "spec": {"podCIDRs": [written]}})
+    assert isinstance(node, Node)
+    assert [str(each) for each in node.pod_cidrs] == [read]
+
+
 def test_gateway_of_v1beta1_gets_the_defaults_of_the_crd() -> None:
     """Absent listener permissions mean the same namespace; an absent address type is IPAddress."""
     gateway = to_model(

@@ -159,10 +159,40 @@ def test_workload_mistake_is_named(old: str, new: str, said: str) -> None:
 
 def test_value_that_only_the_model_refuses_is_named() -> None:
     """A string of the right type and the wrong meaning is found before it reaches anybody."""
-    text = "apiVersion: v1\nkind: Node\nmetadata: {name: n}\nspec: {podCIDRs: [10.0.0.1/8]}\n"
-    assert messages(text) == [
-        "m.yaml:1 (document 1): Node n: spec.podCIDRs[0]: 10.0.0.1/8 has host bits set",
-    ]
+    text = "apiVersion: v1\nkind: Node\nmetadata: {name: n}\nspec:\n  podCIDRs:\n  - 10.0.0.0/8\n  - 10.0.0.0/33\n"
+    (said,) = messages(text)
+    assert said.startswith("m.yaml:7 (document 1): Node n: spec.podCIDRs[1]: ")
+    assert "10.0.0.0/33" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "items", "said"),
+    [
+        ("List", "{kind: Node}", "is an object; a List has its objects there, as a list"),
+        ("List", "none", "is the string 'none'; a List has its objects there, as a list"),
+        ("NodeList", "7", "is the number 7; a NodeList has its objects there, as a list"),
+    ],
+)
+def test_list_that_holds_no_list_is_a_fault_that_names_the_field(kind: str, items: str, said: str) -> None:
+    """It may have held anything, so it is not passed over as some other kind would be; a List within a List as well."""
+    text = f"apiVersion: v1\nkind: {kind}\nitems: {items}\n"
+    read = read_text(text, file="m.yaml", kinds=tuple(Kind))
+    assert [str(each) for each in read.faults] == [f"m.yaml:3 (document 1): items: {said}"]
+    inner = f"apiVersion: v1\nkind: List\nitems:\n- kind: {kind}\n  items: {items}\n"
+    assert messages(inner) == [f"m.yaml:5 (document 1): items[0].items: {said}"]
+
+
+@pytest.mark.parametrize("items", ["items: []", "items: null", "metadata: {}"])
+def test_list_without_items_holds_nothing(items: str) -> None:
+    """Go writes an empty list as null, or not at all."""
+    read = read_text(f"apiVersion: v1\nkind: PodList\n{items}\n", kinds=tuple(Kind))
+    assert (read.objects, read.faults, read.others) == ((), (), ())
+
+
+def test_kind_that_only_sounds_like_a_list_is_another_kind() -> None:
+    """Somebody's own kind may end in List and have anything under items."""
+    read = read_text("apiVersion: example.com/v1\nkind: AllowList\nitems: {a: 1}\n", kinds=tuple(Kind))
+    assert (read.faults, [each.kind for each in read.others]) == ((), ["AllowList"])
 
 
 def test_doubts_name_unusable_addresses_and_missing_gateways() -> None:

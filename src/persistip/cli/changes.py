@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from persistip.decide.events import without_origin
 from persistip.model.address import Prefix, show, sort_key
 from persistip.model.attachment import Holder
 from persistip.model.conditions import ConditionType, find_condition
@@ -77,4 +78,4 @@ def _why(settled: Settled, key: ObjectKey, *, is_held: bool) -> str:
         return settled.plans[key].choice.rule
     route = settled.objects.get(key)
     ready = find_condition(route.status.conditions, ConditionType.READY) if isinstance(route, GKEIPRoute) else None
-    return ready.message if ready is not None else ""
+    return without_origin(ready.message) if ready is not None else ""

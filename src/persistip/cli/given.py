@@ -25,6 +25,7 @@ from persistip.backends.registry import find_allocator, find_reaction_modes
 from persistip.cli.live import over, read_cluster
 from persistip.decide.catalog import Planned
 from persistip.errors import ConfigError
+from persistip.model.gateway import CLASSES
 from persistip.model.keys import Kind, ObjectKey
 from persistip.model.node import Node
 from persistip.model.pod import Pod
@@ -99,8 +100,8 @@ class Given:
 
     @property
     def is_incomplete(self) -> bool:
-        """A file or folder that was named could not be used at all."""
-        return any(fault.document == 0 for fault in self.manifests.faults)
+        """A file or folder that was named, or a document of it, is lost, and nobody can tell which objects with it."""
+        return any(not fault.subject for fault in self.manifests.faults)
 
     def remove(self, nodes: Iterable[str], pods: Iterable[str]) -> None:
         """Take Nodes and Pods out; raises ConfigError for one that is not there."""
@@ -230,10 +231,14 @@ def _why_not_ours(offline: Given, view: Planned) -> str | None:
         return None
     found, gateway = view.facts.gateway_class, view.facts.gateway
     if found is None:
-        return f"is left alone: GatewayClass {gateway.class_name!r} is not given"
+        return f"is left alone: GatewayClass {gateway.class_name!r} is not given{_where_to_get(gateway.class_name)}"
     if found.controller_name != offline.policy.controller_name:
         return f"is left alone: GatewayClass {gateway.class_name!r} belongs to controller {found.controller_name!r}"
     return None
+
+
+def _where_to_get(class_name: str) -> str:
+    return "; `persistip manifests` prints it" if class_name in CLASSES else ""
 
 
 def lacks_class(offline: Given, route: ObjectKey) -> bool:

@@ -21,6 +21,7 @@ from persistip.cli import given
 from persistip.cli.changes import Change, find_changes
 from persistip.cli.tables import print_table
 from persistip.cli.writes import Write, find_writes
+from persistip.decide.events import without_origin
 from persistip.errors import ConfigError
 from persistip.model.address import show
 from persistip.model.attachment import AddressAttachment
@@ -229,7 +230,7 @@ def _remarks(found: Any) -> Iterator[str]:
     conditions = found.conditions if isinstance(found, GatewayClass) else found.status.conditions
     first = ConditionType.READY if isinstance(found, GKEIPRoute) else ConditionType.ACCEPTED
     said = [each for type_ in (first, ConditionType.PROGRAMMED) if (each := find_condition(conditions, type_))]
-    messages = dict.fromkeys(each.message for each in said if each.status != Status.TRUE)
+    messages = dict.fromkeys(without_origin(each.message) for each in said if each.status != Status.TRUE)
     yield from (f"{found.key}: {message}" for message in messages)
 
 

@@ -28,6 +28,11 @@ def with_origin(message: str, origin: str) -> str:
     return f"{message}{_BEFORE}{origin}" if origin else message
 
 
+def without_origin(message: str) -> str:
+    """The same for a reader who knows where the addresses come from."""
+    return message.partition(_BEFORE)[0]
+
+
 def is_moving(status: RouteStatus) -> bool:
     """A move has been told to have begun, and not to have ended."""
     stands = find_condition(status.conditions, ConditionType.DPV2_READY)

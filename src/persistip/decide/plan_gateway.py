@@ -18,7 +18,7 @@ from persistip.decide.listeners import MAX_LISTENERS, supported_kinds, unsupport
 from persistip.decide.parameters import class_rules, is_ours, why_unserved
 from persistip.decide.pool import Pool, resolve_pool
 from persistip.model.actions import ClusterAction, ReportClass, ReportGateway, SetFinalizers
-from persistip.model.address import AddressSpec, show
+from persistip.model.address import CIDR_TYPES, AddressSpec, show
 from persistip.model.conditions import Condition, ConditionType, Reason, Status, merge_conditions
 from persistip.model.gateway import IN_USE_FINALIZER, Gateway, GatewayClass, GatewayStatus, Listener, ListenerStatus
 from persistip.model.keys import ObjectMeta
@@ -67,7 +67,10 @@ def plan_gateway(view: GatewayView) -> GatewayPlan:
 def _usable_now(pool: Pool) -> tuple[AddressSpec, ...]:
     """``status.addresses``: what routes may claim now, which is nothing while the Gateway is not accepted."""
     usable = pool.usable if pool.refusal is None else ()
-    return tuple(AddressSpec(entry.spec.type, show(entry.prefix)) for entry in usable)
+    return tuple(
+        AddressSpec(entry.spec.type, str(entry.prefix) if entry.spec.type in CIDR_TYPES else show(entry.prefix))
+        for entry in usable
+    )
 
 
 def _shown(listeners: tuple[Listener, ...]) -> tuple[Listener, ...]:

@@ -72,7 +72,8 @@ def _type_of(struct: type[Wire]) -> inspect.Type:
     return inspect.type_info(struct)
 
 
-def _name_of(value: Any) -> str:
+def name_of(value: Any) -> str:
+    """What *value* is, as the end of the sentence "is …"."""
     match value:
         case None:
             return "empty"
@@ -161,7 +162,7 @@ class _Checker:
         return f'; put it in quotes: "{text}"' if text else "; put it in quotes"
 
     def _mismatch(self, wanted: str, value: Any, path: Path, fix: str = "") -> Finding:
-        return Finding(path, f"must be {wanted}, but is {_name_of(value)}{fix}")
+        return Finding(path, f"must be {wanted}, but is {name_of(value)}{fix}")
 
 
 def _hint(key: str, known: Mapping[str, inspect.Field], unread: frozenset[str]) -> str:

@@ -17,7 +17,7 @@ from persistip.model.node import OUT_OF_SERVICE_TAINT, Namespace, Node
 from persistip.model.pod import Pod
 from persistip.model.service import Service, ServiceCIDR
 from persistip.wire import structs, surroundings
-from persistip.wire.decode_values import read_ip, read_meta, read_parameters_ref, read_prefix
+from persistip.wire.decode_values import read_ip, read_meta, read_parameters_ref, read_range
 from persistip.wire.times import to_seconds
 
 
@@ -57,7 +57,7 @@ def read_node(wire: surroundings.NodeObject) -> Node:
             if each.type in _OWN_ADDRESSES
         ),
         pod_cidrs=tuple(
-            read_prefix(text, f"spec.podCIDRs[{index}]")
+            read_range(text, f"spec.podCIDRs[{index}]")
             for index, text in enumerate(spec.pod_cidrs or ((spec.pod_cidr,) if spec.pod_cidr else ()))
         ),
         ready=ready is not None and ready.status == Status.TRUE,
@@ -123,7 +123,7 @@ def read_service(wire: surroundings.ServiceObject) -> Service:
 def read_service_cidr(wire: surroundings.ServiceCIDRObject) -> ServiceCIDR:
     """The ranges that Service IPs come from."""
     cidrs = (wire.spec.cidrs if wire.spec else None) or ()
-    prefixes = tuple(read_prefix(text, f"spec.cidrs[{index}]") for index, text in enumerate(cidrs))
+    prefixes = tuple(read_range(text, f"spec.cidrs[{index}]") for index, text in enumerate(cidrs))
     return ServiceCIDR(meta=read_meta(wire.metadata), cidrs=prefixes)
 
 

@@ -6,6 +6,7 @@ In: structs of the wire.  Out: model values, or ``FieldError`` with the field's 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from ipaddress import ip_network
@@ -66,6 +67,23 @@ def read_prefix(text: str, path: str) -> Prefix:
     """The network that *text* writes; *path* is where it stands."""
     try:
         return ip_network(text)
+    except ValueError as error:
+        raise FieldError(path, str(error)) from error
+
+
+# What Go's parser took before Kubernetes 1.36 was strict: "010.0.1.0" is 10.0.1.0 to it.
+_LEADING_ZEROS = re.compile(r"(?<![0-9a-fA-F:])0+(?=[0-9])")
+
+
+def read_range(text: str, path: str) -> Prefix:
+    """
+    The network that a range of a cluster writes, as API servers have taken it: host bits are masked.
+
+    They stand in Nodes that exist and run; what is claimed by us is read with ``read_prefix``.
+    """
+    plain = text if ":" in text else _LEADING_ZEROS.sub("", text)
+    try:
+        return ip_network(plain, strict=False)
     except ValueError as error:
         raise FieldError(path, str(error)) from error
 

@@ -22,7 +22,7 @@ from persistip.model.keys import Kind, ObjectKey
 from persistip.model.route import GATEWAY_GROUP, GKEIPRoute
 from persistip.strategies import ClusterObject
 from persistip.wire import structs, surroundings, workloads
-from persistip.wire.check import Path, check_object, closest, show_path
+from persistip.wire.check import Path, check_object, closest, name_of, show_path
 from persistip.wire.decode import Unreadable, key_of, to_model
 from persistip.wire.decode_values import selector_to_model
 from persistip.wire.documents import Document, TextFault, parse_documents
@@ -246,6 +246,12 @@ def _read(text: str, file: str, namespace: str, kinds: Collection[str] | None) -
             values = list(_flattened(parsed.value, ()))
             lines = _lines_by_root(parsed.lines, {path for _, path in values})
             for value, path in values:
+                if (items := _items_of(value)) is not None:
+                    said = f"is {name_of(items)}; a {value['kind']} has its objects there, as a list"
+                    where = show_path((*path, "items"))
+                    line = _line_of(lines[path], ("items",))
+                    found.append(Fault(file=file, line=line, document=parsed.number, path=where, message=said))
+                    continue
                 if kinds is not None and (other := _other(value, kinds)) is not None:
                     found.append(other)
                     continue
@@ -255,14 +261,22 @@ def _read(text: str, file: str, namespace: str, kinds: Collection[str] | None) -
 
 def _flattened(value: Any, path: Path) -> Iterator[tuple[Any, Path]]:
     """The objects of a document: itself, or the items of a List, as ``kubectl get -o yaml`` prints them."""
-    is_list = (
-        isinstance(value, dict) and str(value.get("kind")).endswith("List") and isinstance(value.get("items"), list)
-    )
-    if not is_list:
+    items = _items_of(value)
+    if not isinstance(items, list):
         yield value, path
         return
-    for index, item in enumerate(value["items"]):
+    for index, item in enumerate(items):
         yield from _flattened(item, (*path, "items", index))
+
+
+def _items_of(value: Any) -> Any:
+    """What a List holds, in which nothing is an empty one, as Go writes it; None for what is no List."""
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or not kind.endswith("List"):
+        return None
+    items, listed = value.get("items"), kind.removesuffix("List")
+    is_list = not listed or listed in _STRUCTS or isinstance(items, list)
+    return ([] if items is None else items) if is_list else None
 
 
 def _lines_by_root(lines: Mapping[Path, int], roots: Collection[Path]) -> dict[Path, dict[Path, int]]:
@@ -286,6 +300,11 @@ def _other(value: Any, kinds: Collection[str]) -> Other | None:
     group = version.partition("/")[0] if isinstance(version, str) and "/" in version else ""
     ours = {each.partition("/")[0] for each in RESOURCES[kind].api_versions}
     return Other(f"{kind}.{group}") if "." in group and group not in ours else None
+
+
+def _read_path(shown: str) -> Path:
+    """What ``show_path`` has shown."""
+    return tuple(int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", shown))
 
 
 def _line_of(lines: Mapping[Path, int], path: Path) -> int:
@@ -374,15 +393,7 @@ class _Object:
         elif kind in tuple(Kind):
             model = to_model(self._value)
             if isinstance(model, Unreadable):
-                yield Fault(
-                    file=self._file,
-                    line=_line_of(self._lines, ()),
-                    document=self._document.number,
-                    subject=self._subject,
-                    path=model.path,
-                    message=model.message,
-                    key=self._key(),
-                )
+                yield self._fault(_read_path(model.path), model.message)
 
     def _workload_faults(self) -> Iterator[Fault]:
         spec = self._value["spec"]
