@@ -16,6 +16,7 @@ import attrs
 from persistip.model.actions import ClusterAction, DatapathAction, Outcome
 from persistip.model.address import Prefix
 from persistip.model.attachment import AddressAttachment
+from persistip.model.cloud import CloudState as CloudState  # noqa: PLC0414 - a part of this interface
 from persistip.model.definition import CustomResourceDefinition
 from persistip.model.entry import Announcement, NodeScope, NodeState
 from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
@@ -94,16 +95,6 @@ class CloudScope:
     """Which part of the cloud to observe: the prefixes of one route."""
 
     prefixes: tuple[Prefix, ...]
-
-
-@attrs.frozen(kw_only=True)
-class CloudState:
-    """What the cloud holds for a scope; ``leader`` is the node to which it sends the packets."""
-
-    ready: bool
-    leader: str | None = None
-    reason: str = ""
-    message: str = ""
 
 
 @attrs.frozen(kw_only=True)

@@ -10,6 +10,7 @@ from is kept in the message of the condition until the move is told.
 
 from __future__ import annotations
 
+from persistip.decide.cloud import FAULTS
 from persistip.decide.handover import holder_report
 from persistip.decide.holder import Choice
 from persistip.decide.verdict import Verdict
@@ -70,6 +71,13 @@ def route_events(
     old, new = (find_condition(of.conditions, ConditionType.ACCEPTED) for of in (route.status, status))
     if new is not None and (old is None or (old.status, old.reason) != (new.status, new.reason)):
         events += _judged(view, route, old, new, verdict)
+    old, new = (find_condition(of.conditions, ConditionType.GCP_READY) for of in (route.status, status))
+    if (
+        new is not None
+        and new.reason in FAULTS
+        and (old is None or (old.reason, old.message) != (new.reason, new.message))
+    ):
+        events.append(_event(route, new.reason, "Provision", new.message, warning=True))
     old, new = (find_condition(of.conditions, ConditionType.DPV2_READY) for of in (route.status, status))
     if new is not None and new.status == Status.TRUE:
         if origin := find_origin(view, route, status.pods, choice):

@@ -19,6 +19,7 @@ from operator import attrgetter
 import attrs
 
 from persistip.decide.candidates import is_delivering, lacks_readiness
+from persistip.decide.cloud import has_followed
 from persistip.decide.departed import is_node_gone
 from persistip.decide.relink import is_found_anew
 from persistip.decide.verdict import Claim
@@ -102,7 +103,7 @@ def next_spec(view: RouteView, attachment: AddressAttachment, wanted: Wanted) ->
         keep_after_ready=wanted.holder is not None,
         families=wanted.families,
         holder=wanted.holder,
-        is_confirmed=attachment.is_confirmed and is_same_pod,
+        is_confirmed=attachment.is_confirmed and is_same_pod and has_followed(view, attachment),
     )
     if spec.holder is not None:
         kept = tuple(prefix for prefix in held_before if prefix not in dropped)

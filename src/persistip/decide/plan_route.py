@@ -17,6 +17,7 @@ import attrs
 
 from persistip.decide.acceptance import find_verdict
 from persistip.decide.claims import held_prefixes, resolve_claims, what_it_holds
+from persistip.decide.cloud import recheck_cloud_at
 from persistip.decide.departed import select_unconfirmed
 from persistip.decide.events import route_events
 from persistip.decide.fields import FLOWS, POD_ADDRESS
@@ -87,7 +88,11 @@ def plan_route(view: RouteView) -> RoutePlan:
             *route_events(view, route, status, verdict, choice),
         )
     actions += () if writes else _ask(view)
-    moments = [at for at in (choice.recheck_at, found_anew_at(view)) if at is not None and at > view.now]
+    moments = [
+        at
+        for at in (choice.recheck_at, found_anew_at(view), recheck_cloud_at(view))
+        if at is not None and at > view.now
+    ]
     return RoutePlan(
         verdict=verdict, choice=choice, holder=holder, actions=actions, recheck_at=min(moments, default=None)
     )

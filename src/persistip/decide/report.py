@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from persistip.decide.cloud import say_cloud
 from persistip.decide.events import find_origin, with_origin
 from persistip.decide.handover import holder_report, is_leaving, is_outdated
 from persistip.decide.holder import Choice
@@ -40,7 +41,7 @@ def route_status(
     holds = attachment is not None and bool(attachment.spec.held_prefixes)
     said = {
         ConditionType.ACCEPTED: _accepted(verdict, holds=holds),
-        ConditionType.GCP_READY: _Said(Status.TRUE, Reason.NOT_REQUIRED, "no cloud to provision"),
+        ConditionType.GCP_READY: _Said(*say_cloud(view, verdict, choice, attachment)),
         ConditionType.DPV2_READY: _datapath(view, route, verdict, choice, attachment),
     }
     may_hold = not verdict.unserved and (verdict.is_accepted or (holds and not verdict.is_refused))

@@ -57,7 +57,12 @@ class Reason(StrEnum):
     TOO_MANY_NODES = "TooManyNodes"
     ACCEPTED = "Accepted"
     # the cloud
+    PROVISIONED = "Provisioned"
     NOT_REQUIRED = "NotRequired"
+    PROVISIONING = "Provisioning"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    PERMISSION_DENIED = "PermissionDenied"
+    CLOUD_ERROR = "CloudError"
     NOT_ACCEPTED = "NotAccepted"
     # the choice of Pod
     NO_ELIGIBLE_POD = "NoEligiblePod"
@@ -69,6 +74,7 @@ class Reason(StrEnum):
     AWAITING_RELEASE = "AwaitingRelease"
     POD_LINK_NOT_FOUND = "PodLinkNotFound"
     PROGRAMMING_FAILED = "ProgrammingFailed"
+    CNI_SOURCE_CHECK = "CNISourceCheck"
     AGENT_NOT_READY = "AgentNotReady"
     # the whole
     READY = "Ready"

@@ -40,6 +40,10 @@ def _accepted(reason: Reason, means: str, advice: str) -> Meaning:
     return Meaning(Subject.ROUTE, ConditionType.ACCEPTED, Status.FALSE, reason, means, advice)
 
 
+def _cloud(reason: Reason, means: str, advice: str) -> Meaning:
+    return Meaning(Subject.ROUTE, ConditionType.GCP_READY, Status.FALSE, reason, means, advice)
+
+
 def _waits(reason: Reason, means: str, advice: str) -> Meaning:
     return Meaning(Subject.ROUTE, ConditionType.DPV2_READY, Status.FALSE, reason, means, advice)
 
@@ -146,6 +150,39 @@ _ROUTE_CLOUD = (
         Reason.NOT_REQUIRED,
         "The cluster has no cloud in which something would have to be provisioned.",
     ),
+    Meaning(
+        Subject.ROUTE,
+        ConditionType.GCP_READY,
+        Status.TRUE,
+        Reason.PROVISIONED,
+        "The cloud sends the packets for the addresses to the holder's node.",
+    ),
+    _cloud(
+        Reason.PROVISIONING,
+        "The cloud does not yet send the packets to the holder's node. During a planned move the former node goes on "
+        "delivering meanwhile, for two minutes at most.",
+        "Wait. The message names the node to which the cloud sends them now.",
+    ),
+    _cloud(Reason.NOT_ACCEPTED, "The route is not accepted.", "See `Accepted`."),
+    _cloud(Reason.NO_ELIGIBLE_POD, "No Pod may hold the addresses.", "See `DPV2Ready`."),
+    _cloud(
+        Reason.ADDRESS_NOT_USABLE,
+        "An address is not reserved, in another region, of the wrong scheme, or in use by something that is not ours.",
+        "The message says of each why. Reserve it, or take it from its user; that is never done for you.",
+    ),
+    _cloud(
+        Reason.QUOTA_EXCEEDED, "A quota of the project is used up.", "Ask for more, or free some; it is tried again."
+    ),
+    _cloud(
+        Reason.PERMISSION_DENIED,
+        "The controller's account in the cloud may not do what is needed.",
+        "Give it the right that the message names.",
+    ),
+    _cloud(
+        Reason.CLOUD_ERROR,
+        "The cloud refused, or failed.",
+        "The message is the cloud's own. It is tried again by itself.",
+    ),
 )
 
 _ROUTE_DATAPATH = (
@@ -198,6 +235,11 @@ _ROUTE_DATAPATH = (
         Reason.PROGRAMMING_FAILED,
         "The node's kernel did not take an entry, or something that is not ours is in its way.",
         "The message says what; remove what is in the way, or mend the node. It is tried again by itself.",
+    ),
+    _waits(
+        Reason.CNI_SOURCE_CHECK,
+        "The node's network plugin drops what the Pod sends with the address as its source.",
+        "Allow foreign sources for the Pod in the plugin; the message says what to set.",
     ),
     _waits(
         Reason.UNSUPPORTED_ADDRESS,

@@ -17,6 +17,7 @@ from persistip.model.actions import Outcome
 from persistip.model.address import IPAddress, Prefix
 from persistip.model.attachment import AddressAttachment, AttachedAddress
 from persistip.model.bounds import at_least
+from persistip.model.cloud import CloudState
 from persistip.model.definition import CustomResourceDefinition
 from persistip.model.entry import Entry, NodeState
 from persistip.model.gateway import DEFAULT_CONTROLLER, ConfigMap, Gateway, GatewayClass
@@ -163,7 +164,7 @@ class RouteView:
     those IPs of the ``pods`` that more than one live Pod of the cluster claims, with all who do. ``suspects``: those of
     the ``nodes`` that are recorded as dead. ``gone_nodes``: the UIDs of Nodes that the attachment names and that are
     known to be gone; one that is merely not among the ``nodes`` may be too new to be in sight. ``silent_agents``: those
-    of the ``nodes`` whose agent is a Pod that is not Ready.
+    of the ``nodes`` whose agent is a Pod that is not Ready. ``cloud``: what it holds for the route; None: no cloud.
     """
 
     key: ObjectKey
@@ -181,6 +182,7 @@ class RouteView:
     suspects: frozenset[str] = frozenset()
     silent_agents: frozenset[str] = frozenset()
     gone_nodes: frozenset[str] = frozenset()
+    cloud: CloudState | None = None
     ranges: ClusterRanges = ClusterRanges()
     modes: Mapping[str, Admits] = attrs.field(factory=dict)
     outcomes: Mapping[str, Outcome] = attrs.field(factory=dict)

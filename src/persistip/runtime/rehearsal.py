@@ -36,6 +36,7 @@ from persistip.model.actions import (
     SetFinalizers,
 )
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, How, NodeReport, NodeStateName
+from persistip.model.cloud import CloudState
 from persistip.model.gateway import Mode
 from persistip.model.keys import Kind, ObjectKey, attachment_key
 from persistip.model.node import Node
@@ -80,14 +81,17 @@ class Rehearsal:
         modes: Mapping[str, Admits] | None = None,
         unreadable: Mapping[ObjectKey, str] | None = None,
         with_nodes: bool = True,
+        cloud: CloudState | None = None,
     ) -> None:
         """
         Take *objects* as they stand at *now*, complete with UIDs; *modes* are added to the two of the API.
 
         *unreadable* exist, and nothing is known of them. Without *with_nodes* no node does or says anything.
+        *cloud*: what it holds for each route, whatever is done; None: there is none.
         """
         self._now = now
         self._with_nodes = with_nodes
+        self._cloud = cloud
         self._revision = 0
         self._catalog = Catalog(policy, modes)
         self._touched: set[ObjectKey] = set()
@@ -99,7 +103,8 @@ class Rehearsal:
 
     def view(self, key: ObjectKey) -> Planned:
         """All that a decision about *key* may look at, as things stand."""
-        return self._catalog.view(key, self._now)
+        view = self._catalog.view(key, self._now)
+        return attrs.evolve(view, cloud=self._cloud) if isinstance(view, RouteView) else view
 
     def without_node(self, name: str) -> None:
         """That Node and its Pods go."""
