@@ -65,7 +65,11 @@ def test_good_documents_are_read_without_a_fault() -> None:
         ("app: nat", "app: yes", "spec.podSelector.matchLabels.app: must be a string, but is the boolean true; put it"),
         ("app: nat", "app: yes", 'in quotes: "yes"'),
         ("app: nat", "app: 010", 'but is the number 8; put it in quotes: "010"'),
-        ("app: nat", "1: nat", 'spec.podSelector.matchLabels: 1 is no string to YAML; put it in quotes: "1"'),
+        (
+            "app: nat",
+            "1: nat",
+            'document 1): spec.podSelector.matchLabels: key 1 is no string to YAML; put it in quotes: "1"',
+        ),
         (
             "  podSelector:",
             "  x: [y]\n  podSelector:",

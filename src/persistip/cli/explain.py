@@ -44,15 +44,7 @@ def explain(
     route: Annotated[str, Parameter(help="NAMESPACE/NAME of a GKEIPRoute, or a NAME that only one has.")],
     /,
     *more: given.MoreFiles,
-    files: given.Files = (),
-    live: given.Live = False,
-    api: given.Api = None,
-    now: given.Now = None,
-    allocator: given.Allocator = "static",
-    reaction_modes: given.ReactionModes = (),
-    policy: given.Settings = None,
-    without_nodes: given.WithoutNodes = (),
-    without_pods: given.WithoutPods = (),
+    options: given.Options = given.DEFAULTS,
 ) -> None:
     """
     Say why a route holds its addresses, or why it does not.
@@ -60,22 +52,11 @@ def explain(
     Reads the same files as `persistip plan`, or without -f the cluster, in which nothing is changed.
     """
     try:
-        cluster = given.load(
-            given.Options(
-                files=(*files, *more),
-                is_live=live,
-                api=api,
-                now=now,
-                allocator=allocator,
-                settings=policy,
-                reaction_modes=reaction_modes,
-                is_changed=bool(without_nodes or without_pods),
-            )
-        )
+        cluster = given.load(options, more)
         key = given.find_route(cluster.routes, route)
-        if without_nodes or without_pods:
+        if options.is_changed:
             cluster.rehearsal.settle()
-            cluster.remove(without_nodes, without_pods)
+            cluster.remove(options.without_nodes, options.without_pods)
     except ConfigError as error:
         given.refuse(error)
     first = _plans(cluster, key)

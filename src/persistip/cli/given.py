@@ -119,33 +119,43 @@ class Given:
             self.rehearsal.without_pod(*name.split("/", maxsplit=1))
 
 
+@Parameter(name="*")
 @attrs.frozen(kw_only=True)
 class Options:
     """What the verbs have in common, as it was typed."""
 
-    files: Sequence[str] = ()
-    is_live: bool = False
-    api: ClusterSettings | None = None
-    now: str | None = None
-    allocator: str = "static"
-    settings: Policy | None = None
-    reaction_modes: Iterable[str] = ()
-    is_changed: bool = False
-    """Something will be taken out: what nodes have said until now is no answer."""
+    files: Files = ()
+    live: Live = False
+    api: Api = None
+    now: Now = None
+    allocator: Allocator = "static"
+    reaction_modes: ReactionModes = ()
+    policy: Settings = None
+    without_nodes: WithoutNodes = ()
+    without_pods: WithoutPods = ()
+
+    @property
+    def is_changed(self) -> bool:
+        """Something will be taken out: what nodes have said until now is no answer."""
+        return bool(self.without_nodes or self.without_pods)
 
 
-def load(options: Options) -> Given:
+DEFAULTS = Options()
+
+
+def load(options: Options, more: Sequence[str]) -> Given:
     """
-    Read files and cluster, and say on standard error what is not as it should be.
+    Read files, *more* of them too, and cluster, and say on standard error what is not as it should be.
 
     Raises ConfigError when there is nothing to work on, or an option means nothing.
     """
+    files = (*options.files, *more)
     instant = _instant(options.now)
-    policy = policy_of(options.allocator, options.settings or Policy())
+    policy = policy_of(options.allocator, options.policy or Policy())
     modes = find_reaction_modes(options.reaction_modes)
     api = options.api or ClusterSettings()
-    is_live = options.is_live or not options.files or api != ClusterSettings()
-    manifests = _read(options.files)
+    is_live = options.live or not files or api != ClusterSettings()
+    manifests = _read(files)
     for fault in manifests.faults:
         print(fault, file=sys.stderr)
     if manifests.others:
@@ -155,19 +165,19 @@ def load(options: Options) -> Given:
     unreadable = {key: why for key, why in lost.items() if key not in models}
     before = None
     if is_live:
-        snapshot = _read_cluster(api, policy, is_meant=options.is_live or api != ClusterSettings())
+        snapshot = _read_cluster(api, policy, is_meant=options.live or api != ClusterSettings())
         before = snapshot.objects
         models = {**before, **{key: over(each, before.get(key)) for key, each in models.items()}}
         unreadable = {**{key: why for key, why in snapshot.unreadable.items() if key not in models}, **unreadable}
     if not models:
         raise ConfigError("there is no object to work on in these files")
     found = models
-    if options.files or not is_live:
+    if files or not is_live:
         completed = complete(models.values(), now=instant, lost=unreadable)
         for assumption in completed.assumptions:
             say(assumption)
         found = dict(completed.objects)
-    with_nodes = not is_live or bool(options.files) or options.is_changed
+    with_nodes = not is_live or bool(files) or options.is_changed
     return Given(
         rehearsal=Rehearsal(
             found.values(), now=instant, policy=policy, modes=modes, unreadable=unreadable, with_nodes=with_nodes

@@ -44,16 +44,8 @@ app = App(name="plan", help="Say what would stand in the cluster once everything
 @app.default
 def plan(
     *more: given.MoreFiles,
-    files: given.Files = (),
-    live: given.Live = False,
-    api: given.Api = None,
+    options: given.Options = given.DEFAULTS,
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table",
-    now: given.Now = None,
-    allocator: given.Allocator = "static",
-    reaction_modes: given.ReactionModes = (),
-    policy: given.Settings = None,
-    without_nodes: given.WithoutNodes = (),
-    without_pods: given.WithoutPods = (),
     strict: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """
@@ -71,23 +63,12 @@ def plan(
         Exit with status 1 when a route is refused or held by nobody, or something could not be read.
     """
     try:
-        cluster = given.load(
-            given.Options(
-                files=(*files, *more),
-                is_live=live,
-                api=api,
-                now=now,
-                allocator=allocator,
-                settings=policy,
-                reaction_modes=reaction_modes,
-                is_changed=bool(without_nodes or without_pods),
-            )
-        )
+        cluster = given.load(options, more)
         settled, changes = cluster.rehearsal.settle(), None
         writes = None if cluster.before is None else find_writes(cluster.before, settled)
-        if without_nodes or without_pods:
+        if options.is_changed:
             before = settled
-            cluster.remove(without_nodes, without_pods)
+            cluster.remove(options.without_nodes, options.without_pods)
             settled = cluster.rehearsal.settle()
             changes = find_changes(before, settled)
     except ConfigError as error:
@@ -103,7 +84,7 @@ def plan(
         if writes is not None:
             _print_writes(writes)
         if changes is not None:
-            _print_changes(changes, (*without_nodes, *without_pods))
+            _print_changes(changes, (*options.without_nodes, *options.without_pods))
     else:
         shown: dict[str, Any] = {"apiVersion": "v1", "kind": "List", "items": list(_items(cluster, settled))}
         if writes is not None:

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import yaml
 
-from persistip.wire.check import Path, show_path
+from persistip.wire.check import Path
 
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 # A manifest that grows by its aliases beyond this, and beyond one node a character, is an attack or a mistake.
@@ -195,9 +195,8 @@ class _Reading:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-                shown = key_node.value if isinstance(key_node, yaml.ScalarNode) else "this key"
-                where = f"{show_path(path)}: " if path else ""
-                self._fault(key_node, path, f'{where}{shown} is no string to YAML; put it in quotes: "{shown}"')
+                shown = key_node.value if isinstance(key_node, yaml.ScalarNode) else "…"
+                self._fault(key_node, path, f'key {shown} is no string to YAML; put it in quotes: "{shown}"')
                 continue
             result[key_node.value] = self._value(value_node, (*path, key_node.value))
             self._lines[*path, key_node.value] = self._line(key_node)
