@@ -390,3 +390,15 @@ def test_two_that_claim_what_both_have_written_are_not_both_refused() -> None:
     world.put(attrs.evolve(attachment, spec=spec), route("two", "203.0.113.8", "203.0.113.9", age=5))
     assert plan_route(world.view("one")).verdict.is_accepted
     assert plan_route(world.view("two")).verdict.reason == "AddressConflict"
+
+
+def test_message_that_the_api_would_refuse_is_cut_and_written_once() -> None:
+    """32 parents with 64 listeners each, every one with its reason, are more than a condition holds."""
+    world = World()
+    listeners = tuple(Listener(name=f"listener-of-a-long-name-{number:02}") for number in range(64))
+    world.put(*(gateway(f"g{number}", listeners=listeners) for number in range(32)))
+    world.put(route(parent_refs=tuple(ParentRef(name=f"g{number}", namespace="infra") for number in range(32))))
+    world.settle()
+    message = world.message("Accepted")
+    assert (len(message), message[-1]) == (32_768, "…")
+    assert world.message("Ready") == message

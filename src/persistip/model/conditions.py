@@ -112,15 +112,25 @@ class Condition:
     last_transition_at: float = 0.0
 
 
+MAX_MESSAGE = 32_768
+"""Characters of a condition's message that the API takes; a longer one is cut."""
+
+
+def _cut(condition: Condition) -> Condition:
+    return attrs.evolve(condition, message=condition.message[: MAX_MESSAGE - 1] + "…")
+
+
 def merge_conditions(present: Iterable[Condition], wanted: Iterable[Condition], now: float) -> tuple[Condition, ...]:
     """
     Lay *wanted* over *present*, by type.
 
     Gateway API's rules: conditions of others stay, one with a newer generation is never overwritten, and the
-    transition time changes only when the status does.
+    transition time changes only when the status does. A message is cut to what the API takes: with it the whole status
+    would be refused, again and again.
     """
     merged = {condition.type: condition for condition in present}
-    for condition in wanted:
+    for each in wanted:
+        condition = each if len(each.message) <= MAX_MESSAGE else _cut(each)
         old = merged.get(condition.type)
         if old is not None and old.observed_generation > condition.observed_generation:
             continue
