@@ -637,3 +637,21 @@ def test_mode_cannot_claim_a_key_of_ours() -> None:
     world.put(pod("x", "a"), annotated(**{"reaction-mode": "Greedy", "hold": "maybe"}))
     world.settle()
     assert "'maybe' is unknown; use false or true" in world.message("Accepted")
+
+
+def test_each_rule_that_bends_the_choice_is_named() -> None:
+    """`persistip explain` and the Event of a move say which rule decided, in these words."""
+    world = World()
+    world.put(pod("x", "a", age=50), pod("yy", "b", age=60), route())
+    world.settle()
+    of_route = world.route()
+    held = attrs.evolve(of_route, meta=attrs.evolve(of_route.meta, annotations={"persistip.dev/hold": "true"}))
+    world.put(held, pod("zzz", "c", age=1))
+    assert select_holder(world.view(), FOUR).rule == "held by annotation"
+    world.put(of_route)
+    world.drop(pod("yy", "b"), pod("zzz", "c"))
+    world.put(terminating(pod("x", "a", age=50)))
+    assert select_holder(world.view(), FOUR).rule == "the terminating holder, nobody else being eligible"
+    world.drop(pod("x", "a"))
+    world.put(existing(of_route), pod("new", "c", ips=(), ready=False))
+    assert select_holder(world.view(), FOUR).rule == "newest, waiting for its IP"

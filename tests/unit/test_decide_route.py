@@ -135,6 +135,7 @@ def test_damped_pod_takes_back_only_after_ten_seconds_of_readiness() -> None:
     world.put(pod("x", "a", age=50, ready=True, ready_at=back))
     plan = world.settle()
     assert holder(world) == "yy"
+    assert plan.choice.rule == "newest but for a Pod that was not Ready"
     assert plan.recheck_at is not None
     assert plan.recheck_at >= back + 10
     world.now = plan.recheck_at
