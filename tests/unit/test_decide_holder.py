@@ -655,3 +655,14 @@ def test_each_rule_that_bends_the_choice_is_named() -> None:
     world.drop(pod("x", "a"))
     world.put(existing(of_route), pod("new", "c", ips=(), ready=False))
     assert select_holder(world.view(), FOUR).rule == "newest, waiting for its IP"
+
+
+def test_of_two_pods_of_one_age_that_lack_an_ip_the_present_holder_is_waited_for() -> None:
+    """A sandbox that is made again has no IP for a moment; a name is no reason to move."""
+    world = World()
+    world.put(existing(route()), pod("yy", "b", age=50))
+    world.settle()
+    world.put(pod("yy", "b", age=50, ips=()), pod("x", "a", age=50, ips=()))
+    choice = select_holder(world.view(), FOUR)
+    assert choice.pod is not None
+    assert (choice.pod.meta.name, choice.awaits_ip) == ("yy", True)
