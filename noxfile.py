@@ -139,10 +139,10 @@ def lab(session: nox.Session) -> None:
 
 @nox.session
 def cluster(session: nox.Session) -> None:
-    """A cluster of three real nodes; `-- --shell` leaves one up and says how to use kubectl and the client outside."""
+    """A cluster of three real nodes; `-- --shell` leaves one up for you, `-- --table` measures moves in it."""
     install_for_tests(session)
     make_kubernetes(session)
-    if "--shell" in session.posargs:
+    if {"--shell", "--table"} & set(session.posargs):
         options = [each for each in session.posargs if each != "--shell"]
         path = os.pathsep.join(("tests/cluster", "tests/support"))
         session.run("python", "-m", "realcluster", *options, env={"PYTHONPATH": path})

@@ -7,6 +7,7 @@ import pytest
 
 if TYPE_CHECKING:
     from realcluster.cluster import Cluster
+    from realcluster.stage import Stage
 
 
 @pytest.fixture(scope="session")
@@ -15,4 +16,13 @@ def cluster() -> "Iterator[Cluster]":
     from realcluster.cluster import Cluster  # noqa: PLC0415
 
     with Cluster() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def stage(cluster: "Cluster") -> "Iterator[Stage]":
+    """Return the session's cluster with persistip installed and the examples at work."""
+    from realcluster.stage import Stage  # noqa: PLC0415
+
+    with Stage(cluster) as made:
         yield made

@@ -22,7 +22,7 @@ logger = logging.getLogger("persistip")
 
 T = TypeVar("T")
 
-SOURCE = Backoff(last_seconds=5.0)
+SOURCE = Backoff(last_seconds=2.0)
 """For a source that is away. While it is, nobody moves anything: it is looked for often, however long it takes."""
 
 

@@ -15,13 +15,17 @@ import (
 	"time"
 )
 
-const control = ":8080"
+const (
+	control       = ":8080"
+	soRcvbufForce = 33
+	bufferBytes   = 8 << 20
+)
 
 // serveEcho is the application in a Pod, in the words that the client of `persistip lab` understands. It answers each
 // datagram from the address that it came to, with the datagram and its own name; streams to who asks for it (see
 // streams.go); answers each line of a TCP connection likewise; and says over HTTP whether it is ready.
 //
-//	POD_NAME              said in every answer
+//	POD_NAME, POD_UID     said in every answer, with an @ between them
 //	PERSISTENT_ADDRESSES  put on the Pod's own lo at start: the application holds the address itself
 //	PORT                  TCP and UDP, IPv4 and IPv6 (default 7)
 //	READY_AFTER_SECONDS   a slow start (default 0)
@@ -33,6 +37,9 @@ func serveEcho([]string) error {
 		}
 	}
 	name := []byte(os.Getenv("POD_NAME"))
+	if uid := os.Getenv("POD_UID"); uid != "" {
+		name = append(append(name, '@'), uid...)
+	}
 	port := int(secondsOf("PORT", 7))
 	for _, family := range []string{"4", "6"} {
 		udp, err := net.ListenUDP("udp"+family, &net.UDPAddr{Port: port})
@@ -90,7 +97,7 @@ func setReady(args []string) error {
 	return answer.Body.Close()
 }
 
-// wantDestinations makes the kernel tell where each datagram was sent to.
+// wantDestinations makes the kernel tell where each datagram was sent to, and gives it room to keep them.
 func wantDestinations(sock *net.UDPConn, family string) error {
 	raw, err := sock.SyscallConn()
 	if err != nil {
@@ -98,6 +105,8 @@ func wantDestinations(sock *net.UDPConn, family string) error {
 	}
 	var refused error
 	err = raw.Control(func(fd uintptr) {
+		// A busy machine must not look like a network that loses packets; refused without NET_ADMIN.
+		_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, soRcvbufForce, bufferBytes)
 		if family == "6" {
 			refused = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IPV6, syscall.IPV6_RECVPKTINFO, 1)
 		} else {

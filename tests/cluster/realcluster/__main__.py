@@ -1,7 +1,9 @@
 """
-How does a person get such a cluster to play with?
+How does a person get such a cluster to play with, or the table of what an address goes through in it?
 
-Starts one, says how to use it, and keeps it until SIGINT, SIGTERM or, on a terminal, the end of the shell it opens.
+Starts a cluster, says how to use it, and keeps it until SIGINT, SIGTERM or, on a terminal, the end of the shell it
+opens. With --installed, persistip and its examples are at work in it. With --table, all scenarios are played, or those
+whose names are given, and what they cost is printed.
 """
 
 import argparse
@@ -11,10 +13,14 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from realcluster.cluster import Cluster, Options
 from realcluster.requirements import why_missing
+from realcluster.results import table
+from realcluster.scenarios import SCENARIOS
+from realcluster.stage import Stage
 
 GUIDE = """\
 The cluster is up. In a shell with
@@ -40,12 +46,31 @@ def write_commands(cluster: Cluster) -> Path:
     return folder
 
 
+def print_table(stage: Stage, names: Sequence[str]) -> int:
+    """Play the scenarios of these names, or all, and print the table of those that went well; return how it ended."""
+    results, failed = [], 0
+    for each in SCENARIOS:
+        if names and each.play.__name__ not in names:
+            continue
+        try:
+            results.append(stage.play(each.name, each.route, each.play, each.prepare))
+            print("; ".join(results[-1].cells()), file=sys.stderr, flush=True)
+        except AssertionError as error:
+            failed += 1
+            print(f"{each.name}: {error}", file=sys.stderr, flush=True)
+    print(table(results))
+    return 1 if failed else 0
+
+
 def main() -> int:
     """Start a cluster and keep it."""
     parser = argparse.ArgumentParser(prog="nox -s cluster -- --shell", description=__doc__)
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--plugin", choices=("ptp", "bridge"), default="ptp")
     parser.add_argument("--proxy", choices=("nftables", "iptables"), default="nftables")
+    parser.add_argument("--installed", action="store_true", help="with persistip and its examples at work")
+    parser.add_argument("--table", action="store_true", help="play the scenarios and print what they cost")
+    parser.add_argument("scenarios", nargs="*", help="which of them; default: all")
     parser.add_argument(
         "--slow", action="store_true", help="Kubernetes' own timings: a dead node is noticed in a minute"
     )
@@ -55,7 +80,12 @@ def main() -> int:
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     options = Options(nodes=given.nodes, plugin=given.plugin, proxy=given.proxy, fast=not given.slow)
-    with contextlib.suppress(KeyboardInterrupt), Cluster(options) as cluster:
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(Cluster(options))
+        if given.table or given.installed:
+            stage = stack.enter_context(Stage(cluster))
+            if given.table:
+                return print_table(stage, given.scenarios)
         folder = write_commands(cluster)
         facts = {"nodes": ", ".join(cluster.nodes), "logs": f"{cluster.folder}/*/*.log"}
         print(GUIDE.format(folder=folder, kubeconfig=cluster.api.admin, **facts), flush=True)

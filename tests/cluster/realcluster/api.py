@@ -13,6 +13,7 @@ import shlex
 import signal
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -128,6 +129,8 @@ class API:
         try:
             connection.request("GET", f"{path}{'&' if '?' in path else '?'}watch=true&timeoutSeconds={int(seconds)}")
             response = connection.getresponse()
+            if response.status != 200:
+                raise ConnectionError(f"watch of {path}: {response.status}")
             while line := response.readline():
                 yield time.monotonic_ns(), json.loads(line)
         finally:
@@ -148,8 +151,8 @@ class API:
         return done.stdout
 
     def environment(self) -> dict[str, str]:
-        """Return what a shell needs to find kubectl and the cluster."""
-        path = f"{self.programs}:{os.environ['PATH']}"
+        """Return what a shell needs to find kubectl, persistip and the cluster."""
+        path = f"{self.programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         return {"KUBECONFIG": str(self.admin), "PATH": path, "HOME": str(self.folder)}
 
     # ------------------------------------------------------------ identities

@@ -22,6 +22,7 @@ from realcluster import files, groups
 from realcluster.api import API
 from realcluster.images import write_image
 from realcluster.node import CONTAINERD, KUBELET, PROXY, Node
+from realcluster.objects import condition, is_ready
 from realcluster.plan import place_of_node
 from realcluster.segment import Segment, routes_of_node
 
@@ -211,13 +212,3 @@ def _node_object(name: str, pods: tuple[str, ...]) -> Mapping[str, Any]:
     """Return the Node before its kubelet comes, so that its ranges are those that the machines route to it."""
     labels = {"kubernetes.io/hostname": name}
     return {"metadata": {"name": name, "labels": labels}, "spec": {"podCIDR": pods[0], "podCIDRs": list(pods)}}
-
-
-def condition(thing: Mapping[str, Any], kind: str) -> str:
-    """Return the status of a condition; "" where it is not there."""
-    return next((each["status"] for each in thing.get("status", {}).get("conditions", ()) if each["type"] == kind), "")
-
-
-def is_ready(pod: Mapping[str, Any]) -> bool:
-    """Whether a Pod is Ready and not on its way out."""
-    return "deletionTimestamp" not in pod["metadata"] and condition(pod, "Ready") == "True"

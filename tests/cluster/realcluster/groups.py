@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path("/sys/fs/cgroup")
 NEEDED = ("cpu", "cpuacct", "cpuset", "memory", "devices", "pids", "freezer")
 EMPTY_SECONDS = 5.0
+NODE_SHARES = 8 * 1024
 
 
 class GroupsError(Exception):
@@ -65,11 +66,17 @@ def make(name: str) -> tuple[Path, ...]:
                 for file in ("cpuset.cpus", "cpuset.mems"):
                     (each / file).write_text((each.parent / file).read_text())
                 (each / "cgroup.clone_children").write_text("1")
+        if "cpu" in options.split(","):
+            # A node is many processes; as one among all of the machine's it would starve.
+            for each in (own.parent, own):
+                (each / "cpu.shares").write_text(str(NODE_SHARES))
         if not options:
             for each in (directory, own.parent):
                 for controller in ("cpu", "cpuset", "io", "memory", "pids"):
                     with contextlib.suppress(OSError):
                         (each / "cgroup.subtree_control").write_text(f"+{controller}")
+            for each in (own.parent, own):
+                (each / "cpu.weight").write_text(str(NODE_SHARES * 100 // 1024))
         made.append(own)
     return tuple(made)
 

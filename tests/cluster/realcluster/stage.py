@@ -1,0 +1,265 @@
+"""
+Where do the scenarios play?
+
+In: a cluster.  Out: a Stage: persistip installed as the page says, the examples at work, a client that watches one
+address while something happens, and what must hold when it is over. `Stage.play` is the whole of a scenario.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from realcluster import installed, kernels
+from realcluster.client import PORT, name_of, probe_at
+from realcluster.cluster import Cluster
+from realcluster.journal import Journal, is_programmed
+from realcluster.objects import condition, is_ready
+from realcluster.results import Result, result_of
+
+NAMESPACE = "phone"
+ROUTES = ("sip-0", "sip-1", "relay")
+SETTLE_SECONDS = 120.0
+QUIET_SECONDS = 1.0
+FLOW_SECONDS = 10.0
+WORKLOADS = ((NAMESPACE, "app=sip", 2), (NAMESPACE, "app=relay", 2), (installed.SYSTEM, "", None))
+
+Manifest = Mapping[str, Any]
+
+
+class Stage:
+    """A cluster with all that the scenarios need; use it as a context manager."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster, self.api = cluster, cluster.api
+        self._foreign: dict[str, frozenset[str]] = {}
+
+    # ------------------------------------------------------------ setting
+    def __enter__(self) -> Self:
+        installed.bring_images(self.cluster)
+        self.install()
+        for node in self.cluster.nodes:
+            self._remember_foreign(node)
+        self.probe, self._looker = (probe_at(self.cluster.segment.client) for _ in range(2))
+        self.journal = Journal(self.api)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.journal.close()
+        self.probe.close()
+        self._looker.close()
+
+    def install(self) -> None:
+        """Install persistip and the examples by the commands of the page."""
+        installed.install(self.cluster)
+        installed.run_page(self.cluster, "addresses")
+        installed.run_page(self.cluster, "example")
+
+    def boot(self, name: str) -> None:
+        """Switch a node on again."""
+        self.cluster.boot(name)
+        self._remember_foreign(name)
+
+    def _remember_foreign(self, name: str) -> None:
+        kernels.plant_foreign(self.cluster.nodes[name])
+        self._foreign[name] = kernels.foreign(self.cluster.nodes[name])
+
+    # ------------------------------------------------------------ looking
+    def kubectl(self, *arguments: str) -> str:
+        """Run kubectl in the examples' namespace."""
+        return self.api.kubectl("--namespace", NAMESPACE, *arguments)
+
+    def route(self, name: str) -> Manifest:
+        """Return a route."""
+        found: Manifest = self.api.must("GET", f"/apis/networking.gke.io/v1/namespaces/{NAMESPACE}/gkeiproutes/{name}")
+        return found
+
+    def attachments(self) -> Mapping[str, Manifest]:
+        """Return the attachments by the names of their routes."""
+        listed = self.api.must("GET", "/apis/persistip.dev/v1alpha1/addressattachments")["items"]
+        return {each["spec"]["routeRef"]["name"]: each for each in listed}
+
+    def holder(self, route: str) -> Manifest:
+        """Return the Pod that holds a route's addresses."""
+        name = self.attachments()[route]["spec"]["pod"]["name"]
+        pod: Manifest = self.api.must("GET", f"/api/v1/namespaces/{NAMESPACE}/pods/{name}")
+        return pod
+
+    def node_of(self, route: str) -> str:
+        """Return the node that delivers a route's addresses."""
+        return str(self.attachments()[route]["spec"]["nodeName"])
+
+    def parts(self, component: str, node: str | None = None) -> Sequence[Manifest]:
+        """Return the Pods of the controller or the agent, on one node or on all."""
+        pods = self.cluster.list_pods(installed.SYSTEM, f"app.kubernetes.io/component={component}")
+        return [pod for pod in pods if node in (None, pod["spec"].get("nodeName"))]
+
+    def await_other_holder(self, route: str, before: Manifest) -> None:
+        """Return when another Pod than *before* holds, as far as its node has confirmed."""
+        uid = before["metadata"]["uid"]
+
+        def moved() -> bool:
+            attachment = self.attachments()[route]
+            return attachment["spec"].get("pod", {}).get("uid", uid) != uid and is_programmed(attachment)
+
+        self.cluster.until(moved, f"{route} to leave {before['metadata']['name']}", SETTLE_SECONDS)
+
+    def await_prefixes(self, route: str, count: int) -> None:
+        """Return when a route's attachment has so many prefixes, and its node has confirmed them."""
+
+        def has() -> bool:
+            attachment = self.attachments()[route]
+            granted = [each for each in attachment["spec"]["addresses"] if not each.get("pending")]
+            return len(granted) == len(attachment["spec"]["addresses"]) == count and is_programmed(attachment)
+
+        self.cluster.until(has, f"{route} to have {count} prefixes", SETTLE_SECONDS)
+
+    def kill(self, *pods: Manifest) -> None:
+        """Kill the first process of each Pod's container, and return when every kubelet has started another."""
+        for pod in pods:
+            container = pod["status"]["containerStatuses"][0]["containerID"].partition("//")[2]
+            self.cluster.nodes[pod["spec"]["nodeName"]].kill_container(container)
+        for pod in pods:
+            self.cluster.until(lambda pod=pod: self._is_restarted(pod), f"{pod['metadata']['name']} to be restarted")
+
+    def _is_restarted(self, before: Manifest) -> bool:
+        meta = before["metadata"]
+        pod = self.api.must("GET", f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}")
+        count = before["status"]["containerStatuses"][0]["restartCount"]
+        return bool(pod["status"]["containerStatuses"][0]["restartCount"] > count) and is_ready(pod)
+
+    def lead_from_elsewhere(self, node: str) -> None:
+        """See to it that the controller that leads is not on a node: its own failure is another scenario."""
+
+        def leads_elsewhere() -> bool:
+            path = f"/apis/coordination.k8s.io/v1/namespaces/{installed.SYSTEM}/leases/persistip-controller"
+            leader = self.api.must("GET", path)["spec"].get("holderIdentity", "")
+            found = [pod for pod in self.parts("controller") if leader.startswith(pod["metadata"]["name"])]
+            if found and found[0]["spec"]["nodeName"] == node:
+                name = found[0]["metadata"]["name"]
+                self.api.kubectl("-n", installed.SYSTEM, "delete", "pod", name, "--wait=true")
+                return False
+            return bool(found)
+
+        self.cluster.until(leads_elsewhere, f"the leader to be elsewhere than on {node}")
+        self.settle()
+
+    # ------------------------------------------------------------ playing
+    def play(
+        self, name: str, route: str, fault: Callable[["Stage"], None], prepare: Callable[["Stage"], None]
+    ) -> Result:
+        """Let something happen while the client watches an address; return what it saw when all is well again."""
+        self.settle()
+        prepare(self)
+        self.cluster.until(lambda: not self._damped(), "damping to be over: its end is a move of its own")
+        self.settle()
+        before = self.attachments()[route]
+        with self._watched(self.address(route)) as seen:
+            since = self.probe.mark("fault")
+            fault(self)
+            self.settle()
+            time.sleep(0.3)
+        after = self.attachments()[route]
+        self.check()
+        steps = self.journal.steps(since, before, after)
+        return result_of(name, since, seen["marks"]["fault"], steps)
+
+    @contextmanager
+    def _watched(self, address: str) -> Iterator[dict[str, Any]]:
+        started = self.probe.start(address, PORT, settle_seconds=FLOW_SECONDS)
+        if not started["ok"]:
+            self.probe.drop()
+            raise AssertionError(f"{address} does not answer in both directions: {started}\n{self.cluster.troubles()}")
+        time.sleep(0.2)
+        seen: dict[str, Any] = {}
+        try:
+            yield seen
+        except BaseException:
+            self.probe.drop()
+            raise
+        seen.update(self.probe.stop())
+
+    def address(self, route: str) -> str:
+        """Return the first address of a route."""
+        value: str = self.route(route)["spec"]["addresses"][0]["value"]
+        return value
+
+    # ------------------------------------------------------------ what must hold
+    def settle(self) -> None:
+        """Return when everything is at work and nothing moves, and the client is answered by whom the API names."""
+        seen: list[str] = []
+        quiet: tuple[object, float] = ({}, 0.0)
+
+        def settled() -> bool:
+            nonlocal quiet
+            seen[:] = self._unsettled()
+            epochs = {} if seen else {name: each["spec"]["epoch"] for name, each in self.attachments().items()}
+            if seen or epochs != quiet[0]:
+                quiet = (epochs, time.monotonic())
+            return not seen and time.monotonic() - quiet[1] > QUIET_SECONDS
+
+        try:
+            self.cluster.until(settled, "everything to be at work again", SETTLE_SECONDS)
+        except TimeoutError as error:
+            raise AssertionError(f"{'; '.join(seen)}\n{error}") from error
+
+    def _damped(self) -> list[str]:
+        """Return the routes whose addresses a Pod may take back later."""
+        until = {
+            name: datetime.fromisoformat(each["spec"]["damped"]["until"])
+            for name, each in self.attachments().items()
+            if "damped" in each["spec"]
+        }
+        return [name for name, at in until.items() if at > datetime.now(UTC)]
+
+    def _unsettled(self) -> list[str]:
+        found = [
+            f"node {node['metadata']['name']} is not Ready"
+            for node in self.cluster.list_nodes()
+            if condition(node, "Ready") != "True"
+        ]
+        for namespace, selector, count in WORKLOADS:
+            pods = self.cluster.list_pods(namespace, selector)
+            expected = count if count is not None else 2 + len(self.cluster.nodes)
+            if len(pods) != expected or not all(map(is_ready, pods)):
+                found.append(f"{len(pods)} Pods {selector} in {namespace}, not {expected} that are Ready")
+        if found:
+            return found
+        attachments = self.attachments()
+        for name in ROUTES:
+            found += self._untrue(name, attachments.get(name))
+        return found
+
+    def _untrue(self, name: str, attachment: Manifest | None) -> list[str]:
+        """Return where the route, its attachment and the wire do not say the same."""
+        route = self.route(name)
+        if attachment is None or "pod" not in attachment["spec"]:
+            return [f"{name} is held by nobody"]
+        pod = attachment["spec"]["pod"]
+        if attachment["spec"].get("releasing") or not is_programmed(attachment):
+            return [f"{name} is on the move"]
+        if condition(route, "Ready") != "True" or route["status"].get("pods") != [pod["name"]]:
+            return [f"{name} is not Ready with {pod['name']}: {route.get('status')}"]
+        for each in route["spec"]["addresses"]:
+            heard = self._looker.reach(each["value"], PORT)["udp"]
+            if heard != name_of(pod):
+                return [f"{each['value']} is answered by {heard}, not by {name_of(pod)}"]
+        return []
+
+    def check(self) -> None:
+        """Hold the kernels of all nodes against the attachments, and against what others had put there."""
+        attachments = self.attachments()
+        for name, node in self.cluster.nodes.items():
+            ours, due = kernels.delivered(node), kernels.wanted(attachments, name)
+            assert ours == due, f"{name} has entries for {sorted(ours)}, and should for {sorted(due)}"
+            gone = self._foreign[name] - kernels.foreign(node)
+            assert not gone, f"of others on {name} is gone: {sorted(gone)}"
+        table = self.api.kubectl("get", "gkeiproutes,addressattachments", "--all-namespaces", "--no-headers")
+        for route, attachment in attachments.items():
+            pod, node = attachment["spec"]["pod"]["name"], attachment["spec"]["nodeName"]
+            told = [line.split() for line in table.splitlines() if route in line.replace("/", " ").split()]
+            assert any({pod, "True"} <= set(line) for line in told), f"kubectl does not say that {pod} holds:\n{table}"
+            assert any({pod, node, "Programmed"} <= set(line) for line in told), (
+                f"kubectl does not name {node}:\n{table}"
+            )
