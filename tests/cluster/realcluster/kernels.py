@@ -6,6 +6,7 @@ not come and go with Pods. Beforehand each node gets what others might have ther
 """
 
 import json
+import re
 from collections.abc import Mapping
 
 from persistip.lab.foreign import look_at_foreign
@@ -14,6 +15,8 @@ from realcluster.node import Node
 OUR_PROTOCOL = "190"
 # The sets and chains of others that follow Pods and Services.
 _FOLLOWING = ("kube-proxy", "KUBE-", "CNI-")
+# How many rules stand in a chain, and chains in a table.
+_COUNTS = re.compile(r", \('NFTA_\w+_USE', \d+\)|\('NFTA_\w+_USE', \d+\), ")
 
 _FOREIGN = (
     "ip route add 203.0.113.0/24 dev lo proto static",
@@ -39,7 +42,7 @@ def foreign(node: Node) -> frozenset[str]:
     """Return what is there that is not ours."""
     with node.network():
         seen = look_at_foreign()
-    return frozenset(line for line in seen if not any(word in line for word in _FOLLOWING))
+    return frozenset(_COUNTS.sub("", line) for line in seen if not any(word in line for word in _FOLLOWING))
 
 
 def delivered(node: Node) -> frozenset[str]:
