@@ -79,7 +79,9 @@ def pod_with_a_standby_is_deleted(stage: Stage) -> None:
 @scenario("container killed (-9)", "sip-1")
 def container_is_killed(stage: Stage) -> None:
     """The kubelet starts it again in the same Pod."""
-    stage.kill(stage.holder("sip-1"))
+    pod = stage.holder("sip-1")
+    stage.kill(pod)
+    stage.await_restart(pod)
 
 
 @scenario("readiness fails, and recovers", "relay")
@@ -169,6 +171,7 @@ def agent_is_killed(stage: Stage) -> None:
     """What is in the kernel goes on without it."""
     (agent,) = stage.parts("agent", stage.node_of("sip-0"))
     stage.kill(agent)
+    stage.await_restart(agent)
 
 
 @scenario("all agents rolled", "relay", lossless=True)
@@ -178,15 +181,18 @@ def agents_are_rolled(stage: Stage) -> None:
     stage.api.kubectl("-n", SYSTEM, "rollout", "status", "daemonset/persistip-agent", "--timeout=60s")
 
 
-@scenario("Pod deleted, and both controllers killed (-9)", "relay")
+@scenario("both controllers killed (-9), and a Pod deleted", "relay")
 def controllers_are_killed(stage: Stage) -> None:
     """Nobody decides until one of them is back."""
 
+    controllers = stage.parts("controller")
+
     def act() -> None:
+        stage.kill(*controllers)
         delete(stage, "relay")
-        stage.kill(*stage.parts("controller"))
 
     await_move(stage, "relay", act)
+    stage.await_restart(*controllers)
 
 
 @scenario(f"API server gone for {API_GONE_SECONDS:g} s during a move", "relay")

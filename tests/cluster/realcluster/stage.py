@@ -116,10 +116,13 @@ class Stage:
         self.cluster.until(has, f"{route} to have {count} prefixes", SETTLE_SECONDS)
 
     def kill(self, *pods: Manifest) -> None:
-        """Kill the first process of each Pod's container, and return when every kubelet has started another."""
+        """Kill the first process of each Pod's container."""
         for pod in pods:
             container = pod["status"]["containerStatuses"][0]["containerID"].partition("//")[2]
             self.cluster.nodes[pod["spec"]["nodeName"]].kill_container(container)
+
+    def await_restart(self, *pods: Manifest) -> None:
+        """Return when the kubelets have started other containers in the place of those that were there before."""
         for pod in pods:
             self.cluster.until(lambda pod=pod: self._is_restarted(pod), f"{pod['metadata']['name']} to be restarted")
 
