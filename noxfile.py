@@ -118,7 +118,7 @@ def gce(session: nox.Session) -> None:
     """Google's own clients against the emulator, judged by Google's description of the API."""
     install_pinned(session, "gce")
     session.install("--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
-    session.run("pytest", "-m", "gce", *(session.posargs or ("tests",)), env={"PERSISTIP_REQUIRE": "gce"})
+    session.run("pytest", "-m", "gce", *(session.posargs or ("tests/gce",)), env={"PERSISTIP_REQUIRE": "gce"})
 
 
 @nox.session

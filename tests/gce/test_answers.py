@@ -13,6 +13,7 @@ from compute_steps import (
     FRESH,
     GROUP,
     IN_REGION,
+    NETWORK,
     PROJECT,
     REGION,
     SERVED,
@@ -24,10 +25,13 @@ from compute_steps import (
     Step,
     address,
     attach,
+    balancer,
+    check,
     delete,
     detach,
     firewall,
     group,
+    group_url,
     inner_rule,
     inside,
     leader,
@@ -39,8 +43,9 @@ from compute_steps import (
 from google.api_core.exceptions import BadRequest, NotFound
 from google.cloud import compute_v1
 
+from persistip.errors import ConfigError
 from persistip.testing import ManualClock
-from persistip.testing.compute_engine import ComputeEngine, Quotas, Request
+from persistip.testing.compute_engine import ComputeEngine, Description, Quotas, Request, seed
 
 pytestmark = pytest.mark.requires("gce")
 
@@ -407,6 +412,24 @@ def test_pages_hold_everything_once(clients: Clients) -> None:
     assert [each.name for each in clients.of("addresses").list(request, retry=None)] == names
 
 
+def test_page_goes_on_where_the_last_one_ended_though_that_is_gone(clients: Clients) -> None:
+    """What is deleted between two pages takes nothing else out of the list."""
+    clients.do_all(*(address(name=f"a-{number}") for number in range(4)))
+    request = {"project": PROJECT, "region": REGION, "max_results": 2, "filter": "name eq 'a-.*'"}
+    pages = clients.of("addresses").list(request, retry=None).pages
+    first = [each.name for each in next(pages).items]
+    clients.do_all(delete("addresses", "a-1"))
+    assert (first, [each.name for each in next(pages).items]) == (["a-0", "a-1"], ["a-2", "a-3"])
+
+
+@pytest.mark.parametrize("order", ["name desc", "creationTimestamp desc"])
+def test_list_is_turned_around(clients: Clients, order: str) -> None:
+    """A list can begin with the last name, or with the newest, also over pages."""
+    clients.do_all(address(name="a-1"), address(name="a-2"), address(name="a-3"))
+    request = {"project": PROJECT, "region": REGION, "max_results": 2, "filter": "name eq 'a-.*'", "order_by": order}
+    assert [each.name for each in clients.of("addresses").list(request, retry=None)] == ["a-3", "a-2", "a-1"]
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
@@ -513,6 +536,67 @@ def test_quota_of_operations_counts_those_that_run(clients: Clients, engine: Com
     assert clients.do(address(name="second")) == Outcome("rateLimitExceeded")
     clients.finish(operation)
     assert clients.do(address(name="second")) == DONE
+
+
+# ---------------------------------------------------------------- health, and addresses without a name
+def test_health_of_a_group_is_told(clients: Clients, engine: ComputeEngine) -> None:
+    """A balancer says who of a group passes its checks; of a group that it does not have it says nothing."""
+    clients.do_all(*GROUP, check(), balancer())
+    ask = Step(method="regionBackendServices.getHealth", name="service", body={"group": group_url()})
+    healthy = clients.of("regionBackendServices").get_health
+    told = [each.health_state for each in healthy(clients.request_of(ask), retry=None).health_status]
+    engine.state.unhealthy.add(f"{URL}/zones/{ZONE}/instances/node-a")
+    told += [each.health_state for each in healthy(clients.request_of(ask), retry=None).health_status]
+    assert told == ["HEALTHY", "UNHEALTHY"]
+    ask = Step(method="regionBackendServices.getHealth", name="service", body={"group": group_url("other")})
+    with pytest.raises(BadRequest):
+        healthy(clients.request_of(ask), retry=None)
+
+
+def test_rule_without_address_gets_one_that_lives_as_long(clients: Clients) -> None:
+    """A rule that names no address gets one of Google's, and its network's where it is internal."""
+    clients.do_all(*GROUP, service(), service(name="inner", loadBalancingScheme="INTERNAL", network=NETWORK))
+    clients.do_all(rule(IPAddress=None), inner_rule(name="inner", IPAddress=None, backendService="inner"))
+    assert clients.get("forwardingRules", "rule").I_p_address.startswith("198.51.100.")
+    assert clients.get("forwardingRules", "inner").I_p_address.startswith("10.128.")
+
+
+def test_address_that_is_being_reserved_is_not_ready(clients: Clients) -> None:
+    """A rule for an address that is not there yet is refused for now."""
+    clients.do_all(*GROUP, service())
+    operation = clients.begin(address())
+    assert clients.do(rule()) == Outcome("resourceNotReady")
+    clients.finish(operation)
+    assert clients.do(rule()) == DONE
+
+
+# ---------------------------------------------------------------- what the project brings along
+def test_rule_of_another_user_is_there_from_the_beginning(clients: Clients, engine: ComputeEngine) -> None:
+    """A project may begin with what others have made, under the same rules, and it is in the way as theirs is."""
+    direct = {"name": "theirs", "IPAddress": "nat-1", "target": f"zones/{ZONE}/targetInstances/theirs"}
+    target = {"name": "theirs", "zone": ZONE, "instance": "node-a"}
+    theirs = (("targetInstances.insert", target), ("forwardingRules.insert", {**direct, "ports": ["80"]}))
+    seed(engine, Description(subnetworks=(), resources=theirs))
+    assert list(clients.get("addresses", "nat-1").users) == [f"{IN_REGION}/forwardingRules/theirs"]
+    clients.do_all(*GROUP, service())
+    assert clients.do(rule(IPAddress="nat-1", IPProtocol="TCP")) == Outcome("invalid")
+    assert clients.do(rule(IPAddress="nat-1")) == DONE
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "said"),
+    [
+        ("forwardingRules.insert", {"name": "r", "IPAddress": "nowhere"}, "cannot be found"),
+        ("disks.insert", {"name": "d"}, "not a method that makes a resource"),
+        ("networkEndpointGroups.insert", {"name": "g", "zone": "moon-a"}, "the project has no zones/moon-a"),
+    ],
+)
+def test_project_that_the_service_would_refuse_is_refused(
+    engine: ComputeEngine, method: str, body: dict[str, object], said: str
+) -> None:
+    """What a project brings along keeps the rules too, or is named."""
+    with pytest.raises(ConfigError, match=said):
+        seed(engine, Description(subnetworks=(), resources=((method, body),)))
 
 
 # ---------------------------------------------------------------- one's own prefixes

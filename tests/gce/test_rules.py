@@ -42,7 +42,7 @@ from persistip.testing.compute_engine.service import KINDS
 
 pytestmark = pytest.mark.requires("gce")
 
-RULES = {each.name: each for kind in KINDS for each in (*kind.rules, *kind.delete_rules)}
+RULES = {each.name: each for kind in KINDS for each in kind.rules}
 INSIDE_SERVICE = service(loadBalancingScheme="INTERNAL", network=NETWORK)
 HA = {"fastIPMove": "DISABLED", "leader": leader()}
 FAST = {"fastIPMove": "GARP_RA", "leader": leader()}

@@ -23,6 +23,7 @@ def public_modules(package: griffe.Module) -> Iterator[griffe.Module]:
     for path in ("workload", "testing"):
         if path in package.members:
             yield package[path]
+    yield package["testing.compute_engine"]
     if "backends" in package.members:
         for name, member in sorted(package["backends"].modules.items()):
             if not name.startswith("_") and name != "registry":

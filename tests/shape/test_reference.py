@@ -387,7 +387,7 @@ def compute_engine() -> str:
     parts = [ABOUT_COMPUTE, "## Methods", table(("service", "methods"), served)]
     parts += ["## Rules", ABOUT_RULES, "\n".join(f"- **{letter}**: {how}" for letter, how in TRUST.items())]
     for kind in KINDS:
-        if rules := [*kind.rules, *kind.delete_rules]:
+        if rules := kind.rules:
             rows = [(each.message.replace("{found}", "…"), str(each.status), each.source) for each in rules]
             parts += [f"### {kind.service}", table(("says", "status", "known from"), rows)]
     parts += ["## Faults", table(("fault", "what happens"), [(code(kind), WHAT[kind]) for kind in FaultKind])]

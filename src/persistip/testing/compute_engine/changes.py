@@ -142,11 +142,7 @@ def _insert(state: State, kind: Kind, target: Link, body: Mapping[str, Any]) -> 
 
 
 def _delete(state: State, kind: Kind, target: Link) -> Compute:
-    def compute(completing: bool) -> None:
-        present = state.get(target)
-        assert present is not None
-        for rule in kind.delete_rules:
-            rule.check(Case(world=state, link=target, old=present.body, completing=completing))
+    def compute(_completing: bool) -> None:
         if users := state.users_of(target):
             noun = re.sub(r"(?=[A-Z])", "_", kind.noun).lower()
             message = f"The {noun} resource '{target.path}' is already being used by '{users[0].path}'"
@@ -199,8 +195,6 @@ def _act(state: State, kind: Kind, target: Link, action: Action, body: Mapping[s
         case = Case(world=state, link=target, old=present.body, completing=completing)
         new = action.apply(case, resolve(state, action.body, target, asked))
         case = attrs.evolve(case, new=new)
-        for rule in action.rules:
-            rule.check(case)
         _check_rules(kind, case)
         return new
 

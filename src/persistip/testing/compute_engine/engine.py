@@ -17,7 +17,7 @@ import json
 import random
 import threading
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -284,8 +284,3 @@ def _read_body(body: bytes) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise RefusalError(400, "parseError", "Parse Error: an object is expected")
     return value
-
-
-def minutes_of(calls: Counter[tuple[str, int]]) -> Sequence[tuple[int, str, int]]:
-    """The counts as rows of minute, method and number, in order."""
-    return sorted((minute, method, count) for (method, minute), count in calls.items())

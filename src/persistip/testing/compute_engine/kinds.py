@@ -134,8 +134,6 @@ class Action:
     body: Struct
     apply: Callable[[Case, Mapping[str, Any]], Body]
     """From the resource as it is (``case.old``) and the request, the resource as it will be."""
-    rules: tuple[Rule, ...] = ()
-    """Beside the rules that the result has to keep."""
     locked: bool = False
     """Carries a ``labelFingerprint`` that must be the present one."""
 
@@ -168,7 +166,6 @@ class Kind:
     """False: labels given at insert are dropped."""
     actions: Mapping[str, Action] = attrs.field(factory=dict)
     rules: tuple[Rule, ...] = ()
-    delete_rules: tuple[Rule, ...] = ()
     complete: Callable[[Case], Body] = attrs.field(default=lambda case: case.body)
     """What the service adds to a new resource: defaults, an address."""
     shown: Callable[[World, Link, Body], Mapping[str, Any]] = attrs.field(default=lambda _world, _link, _body: {})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -75,23 +76,27 @@ def _text(shown: Shown, field: str) -> str:
 def page_of(
     shown: Iterable[Shown], query: Mapping[str, str], key: Callable[[Shown], str] = lambda each: each["selfLink"]
 ) -> Page:
-    """The page that a query asks for; *key* tells items of one order apart."""
+    """
+    The page that a query asks for; *key* tells items of one order apart.
+
+    A page begins after the last item of the one before, whether that is still there or not.
+    """
     matches = make_filter(query.get("filter", ""))
     order = query.get("orderBy", "")
     if order not in _ORDERS:
         raise invalid("orderBy", order, f"Known are {', '.join(each for each in _ORDERS if each)}.")
     field, descending = _ORDERS[order]
-    found = sorted(
-        (each for each in shown if matches(each)), key=lambda each: (each.get(field, ""), key(each)), reverse=descending
-    )
-    most = _most(query.get("maxResults", ""))
-    first = 0
+
+    def place(each: Shown) -> tuple[str, str]:
+        return each.get(field, ""), key(each)
+
+    found = sorted((each for each in shown if matches(each)), key=place, reverse=descending)
     if token := query.get("pageToken", ""):
-        last = _last(token)
-        first = next((index + 1 for index, each in enumerate(found) if key(each) == last), len(found))
-    items = found[first : first + most]
-    more = first + most < len(found)
-    return Page(tuple(items), base64.urlsafe_b64encode(key(items[-1]).encode()).decode() if more else "")
+        last = _read_token(token)
+        found = [each for each in found if (place(each) < last if descending else place(each) > last)]
+    most = _most(query.get("maxResults", ""))
+    items = tuple(found[:most])
+    return Page(items, _make_token(place(items[-1])) if len(found) > most else "")
 
 
 def _most(text: str) -> int:
@@ -102,8 +107,13 @@ def _most(text: str) -> int:
     return int(text) or MOST
 
 
-def _last(token: str) -> str:
+def _make_token(place: tuple[str, str]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+
+
+def _read_token(token: str) -> tuple[str, str]:
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
+        value, key = json.loads(base64.urlsafe_b64decode(token.encode()))
     except (binascii.Error, ValueError) as error:
         raise invalid("pageToken", token, "It comes from no list.") from error
+    return str(value), str(key)

@@ -17,7 +17,7 @@ from persistip.testing.compute_engine.links import ROOT, Link
 from persistip.testing.compute_engine.listing import page_of
 from persistip.testing.compute_engine.methods import Call
 from persistip.testing.compute_engine.refusals import not_found
-from persistip.testing.compute_engine.state import Resource
+from persistip.testing.compute_engine.state import Listed, Resource
 
 if TYPE_CHECKING:
     from persistip.testing.compute_engine.engine import ComputeEngine
@@ -32,7 +32,7 @@ def read(engine: ComputeEngine, call: Call, query: Mapping[str, str], body: Mapp
     if call.method.verb == "list":
         if engine.faults.meet(call.method.id, FaultKind.UNREACHABLE, scope=call.scope):
             raise refusal_of(FaultKind.UNREACHABLE, "", call.scope)
-        shown = [state.shown(each) for each in _listed(engine, call, kind) if each.link.scope == call.scope]
+        shown = [Listed(each, state.shown) for each in _listed(engine, call, kind) if each.link.scope == call.scope]
         return list_page(call, shown, query, kind.noun)
     link = Link(call.project, call.scope, kind.collection, call.name)
     resource = state.get(link)
@@ -55,7 +55,7 @@ def list_page(call: Call, shown: Iterable[Mapping[str, Any]], query: Mapping[str
         "selfLink": f"{ROOT}projects/{call.project}/{call.scope}/{plural}",
     }
     if page.items:
-        listed["items"] = list(page.items)
+        listed["items"] = [dict(each) for each in page.items]
     if page.token:
         listed["nextPageToken"] = page.token
     return listed
@@ -66,29 +66,29 @@ def _aggregated(engine: ComputeEngine, call: Call, kind: Kind, query: Mapping[st
     fault = engine.faults.meet(call.method.id, FaultKind.UNREACHABLE)
     scopes = [f"regions/{state.region}", *(f"zones/{zone}" for zone in state.zones)]
     missed = [fault.scope or str(state.choose(_scopes_of(kind, scopes)))] if fault else []
-    shown = {each.link.url: each.link.scope for each in _listed(engine, call, kind) if each.link.scope not in missed}
-    bodies = [state.shown(each) for each in _listed(engine, call, kind) if each.link.url in shown]
-    page = page_of(bodies, query)
+    there = [Listed(each, state.shown) for each in _listed(engine, call, kind) if each.link.scope not in missed]
+    page = page_of(there, query)
     items: dict[str, Any] = {}
-    for body in page.items:
-        items.setdefault(shown[body["selfLink"]], {}).setdefault(kind.collection, []).append(body)
+    for listed in page.items:
+        assert isinstance(listed, Listed)
+        items.setdefault(listed.resource.link.scope, {}).setdefault(kind.collection, []).append(dict(listed))
     for scope in scopes:
         if scope in missed:
             items[scope] = {"warning": _warning("UNREACHABLE", f"The scope '{scope}' could not be reached.", scope)}
         elif scope not in items:
             message = f"There are no results for scope '{scope}' on this page."
             items[scope] = {"warning": _warning("NO_RESULTS_ON_PAGE", message, scope)}
-    listed: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "kind": f"compute#{kind.noun}AggregatedList",
         "id": f"projects/{call.project}/aggregated/{kind.collection}",
         "selfLink": f"{ROOT}projects/{call.project}/aggregated/{kind.collection}",
         "items": dict(sorted(items.items())),
     }
     if page.token:
-        listed["nextPageToken"] = page.token
+        answer["nextPageToken"] = page.token
     if missed:
-        listed["unreachables"] = [f"{ROOT}projects/{call.project}/{scope}" for scope in missed]
-    return listed
+        answer["unreachables"] = [f"{ROOT}projects/{call.project}/{scope}" for scope in missed]
+    return answer
 
 
 def _scopes_of(kind: Kind, scopes: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import random
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,6 +50,37 @@ def _hash(text: str) -> str:
 def timestamp(at: float) -> str:
     """An instant as Compute Engine writes it."""
     return datetime.fromtimestamp(at, tz=UTC).isoformat(timespec="milliseconds")
+
+
+@attrs.frozen
+class Listed(Mapping[str, Any]):
+    """
+    A resource as reads answer it, made only when a field is asked for that its name does not tell.
+
+    A list of ten thousand is sorted, and often filtered, by names alone, and shows a page of it.
+    """
+
+    resource: Resource
+    make: Callable[[Resource], Mapping[str, Any]]
+    _made: list[Mapping[str, Any]] = attrs.field(factory=list, init=False)
+
+    @property
+    def whole(self) -> Mapping[str, Any]:
+        """All of its fields."""
+        if not self._made:
+            self._made.append(self.make(self.resource))
+        return self._made[0]
+
+    def __getitem__(self, name: str) -> Any:
+        if name == "name":
+            return self.resource.link.name
+        return self.resource.link.url if name == "selfLink" else self.whole[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.whole)
+
+    def __len__(self) -> int:
+        return len(self.whole)
 
 
 @attrs.frozen
@@ -127,7 +158,7 @@ class State:
                     found.pop(change.link.url, None)
                 else:
                     found[change.link.url] = change.before
-        return sorted(found.values(), key=lambda each: each.link)
+        return sorted(found.values(), key=lambda each: (each.link.scope, each.link.name))
 
     def is_wanted(self, link: Link) -> bool:
         """Whether it is being made."""
