@@ -410,7 +410,7 @@ async def test_source_that_is_refused_is_asked_again_soon_and_then_ever_later() 
 @pytest.mark.parametrize(
     ("error", "longest_seconds"),
     [
-        (UnavailableError("away"), 5),
+        (UnavailableError("away"), 2),
         (ThrottledError("later", retry_after_seconds=12), 12),
         (RefusedError("no", reason="Forbidden"), 30),
     ],
@@ -419,7 +419,7 @@ async def test_source_that_is_refused_is_asked_again_soon_and_then_ever_later() 
 async def test_source_long_away_is_looked_for_as_often_as_its_error_allows(
     error: BackendError, longest_seconds: float
 ) -> None:
-    """In the long run one that is away is asked every 5 s, one that refuses twice a minute, a busy one as told."""
+    """In the long run one that is away is asked every 2 s, one that refuses twice a minute, a busy one as told."""
     loop = asyncio.get_running_loop()
     opened: list[float] = []
 
