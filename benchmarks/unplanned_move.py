@@ -23,73 +23,43 @@ import math
 import os
 import sys
 import time
-from contextlib import ExitStack
 
-from planned_move import ADDRESS, PORT, FloorNode, Silent, example, seen
 from rich.console import Console
 from rich.table import Table
 from setting.precedence import ahead
+from setting.silence import FloorNode, lab_at_rest, measure_floor
 
 from persistip.lab import sandbox
-from persistip.lab.cluster import Lab
 from persistip.lab.events import has_standby, pod_unready, process_killed
-from persistip.lab.fabric import CLIENT, Fabric
-from persistip.lab.options import LabOptions
-from persistip.lab.outside import Outside
-from persistip.lab.processes import LinuxSite
 from persistip.lab.results import EventResult
-from persistip.lab.scene import MOST_BLACKOUT_MS, Scene
+from persistip.lab.scene import MOST_BLACKOUT_MS
 
 _KILLS_A_LAB = 8
 """Programs that end again and again are started ever later, so a fresh lab is sooner ready than an old one."""
 _STANDBY_SECONDS = 30.0
 
 
-async def measure_floor(moves: int) -> list[float]:
+async def floor_of(moves: int) -> list[float]:
     """Blackouts of bare take-overs from a Pod that was killed."""
-    with ExitStack() as stack:
-        fabric = stack.enter_context(Fabric())
-        nodes = [FloorNode(fabric, name) for name in ("node-a", "node-b")]
-        probe = stack.enter_context(Outside(fabric, CLIENT))
-        for node in nodes:
-            await node.learn()
-        old, new = nodes
-        await old.take()
-        results = []
-        for _ in range(moves):
-            started = probe.start(ADDRESS, PORT)
-            if not started["ok"]:
-                raise RuntimeError(f"the floor does not carry traffic: {started}")
-            await asyncio.sleep(0.1)
-            probe.mark("move")
-            old.kill()
-            old.wait_for_its_end()
-            await new.take()
-            await old.leave()
-            await asyncio.sleep(0.3)
-            results.append(seen(probe.stop())["blackout_ms"])
-            old.start()
-            old, new = new, old
-        return results
+
+    async def move(old: FloorNode, new: FloorNode) -> None:
+        old.kill()
+        old.wait_for_its_end()
+        await new.take()
+        await old.leave()
+
+    return [each["blackout_ms"] for each in await measure_floor(moves, move, FloorNode.start)]
 
 
 async def measure_lab(kills: int, unready: int) -> list[EventResult]:
     """What the client saw of one lab's unplanned moves."""
-    place = sandbox.current()
-    assert place is not None
-    options = LabOptions()
-    async with LinuxSite(place) as site, Lab(site, options) as lab:
-        scene = Scene(lab, Silent(), None)
-        for body in example():
-            await lab.apply(body)
-        if not await lab.settled(options.settle_seconds):
-            raise RuntimeError("the lab does not come to rest")
+    async with lab_at_rest() as scene:
 
         async def is_ready() -> bool:
             return await scene.choose("process-killed", has_standby) is not None
 
         for act in [process_killed] * kills + [pod_unready] * unready:
-            if not await lab.until(is_ready, _STANDBY_SECONDS):
+            if not await scene.lab.until(is_ready, _STANDBY_SECONDS):
                 raise RuntimeError("no Pod stands by")
             await act(scene)
         if scene.failures:
@@ -143,7 +113,7 @@ def main() -> int:
         return sandbox.run([sys.executable, *sys.argv])
     started, events = time.monotonic(), []
     with ahead() if arguments.ahead else contextlib.nullcontext():
-        floor = asyncio.run(measure_floor(arguments.moves))
+        floor = asyncio.run(floor_of(arguments.moves))
         for done in range(0, max(arguments.moves, 1), _KILLS_A_LAB):
             kills = min(_KILLS_A_LAB, arguments.moves - done)
             events += asyncio.run(measure_lab(kills, 0 if done else arguments.unready))
