@@ -272,7 +272,7 @@ def main() -> int:
     """Measure; 1 when a goal is missed."""
     parser = options(__doc__, seconds=1200)
     parser.add_argument("--routes", type=int, default=1_000)
-    parser.add_argument("--pods", type=int, default=10_000, help="ten a route at least")
+    parser.add_argument("--pods", type=int, default=10_000, help="so many times the routes, of which two match each")
     parser.add_argument("--moves", type=int, default=200)
     parser.add_argument("--pause", type=float, default=0.1, help="seconds between a move and the next")
     given = parser.parse_args()

@@ -158,7 +158,7 @@ def main() -> int:
     """Measure; 1 when a goal is missed."""
     parser = options(__doc__, seconds=1800)
     parser.add_argument("--routes", type=int, default=1_000)
-    parser.add_argument("--pods", type=int, default=10_000, help="ten a route at least")
+    parser.add_argument("--pods", type=int, default=10_000, help="so many times the routes, of which two match each")
     parser.add_argument("--rounds", type=int, default=3, help="of starts where all is written")
     given = parser.parse_args()
     return run(measure(Size(given.routes, given.pods), given.rounds, as_json=given.json), given)

@@ -66,8 +66,8 @@ class Size:
 
     @pods.validator
     def _is_whole(self, _: Any, pods: int) -> None:
-        if pods != self.routes and (pods % self.routes or pods < 10 * self.routes):
-            raise SystemExit("--pods must be a multiple of --routes, ten times as many or more")
+        if pods % self.routes or pods < self.routes:
+            raise SystemExit("--pods must be a multiple of --routes")
 
     @property
     def nodes(self) -> int:
@@ -79,7 +79,7 @@ class Size:
         return f"tenant-{route // 100:03}"
 
     def pod_name(self, number: int) -> str:
-        """The first two of each ten are a route's, so that it has a standby."""
+        """The first two of a route's share match it, so that it has a standby."""
         route, place = divmod(number, self.pods // self.routes)
         return f"nat-{route}-{place}" if place < 2 else f"web-{route}-{place}"
 

@@ -234,10 +234,10 @@ def test_list_with_a_broken_item_gives_the_others() -> None:
     page = {"metadata": {"resourceVersion": "9", "continue": "c"}, "items": [POD, broken, nameless]}
     decoded = decode_list(Kind.POD, json.dumps(page).encode())
     assert (decoded.resource_version, decoded.continue_token) == ("9", "c")
-    keys = [key for key, _ in decoded.items]
-    assert keys == [ObjectKey(Kind.POD, "n", "a"), ObjectKey(Kind.POD, "n", "b"), None]
-    assert [isinstance(value, Unreadable) for _, value in decoded.items] == [False, True, True]
-    assert str(decoded.items[1][1]) == "status.podIPs[0].ip: Expected `str | null`, got `int`"
+    keys, values = zip(*decoded.items, strict=True)
+    assert keys == (ObjectKey(Kind.POD, "n", "a"), ObjectKey(Kind.POD, "n", "b"), None)
+    assert [isinstance(value, Unreadable) for value in values] == [False, True, True]
+    assert str(values[1]) == "status.podIPs[0].ip: Expected `str | null`, got `int`"
 
 
 def test_annotations_that_nobody_reads_are_left_out_where_many_come() -> None:

@@ -8,7 +8,7 @@ defaults of their CRD.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -164,9 +164,9 @@ _META_DECODER = msgspec.json.Decoder(dict[str, Any])
 
 @attrs.frozen(kw_only=True)
 class DecodedList:
-    """One page of a list; each item with its key (None: no usable name) and what it decoded to."""
+    """One page of a list; each item, decoded when it is taken, with its key (None: no usable name) and what it is."""
 
-    items: tuple[tuple[ObjectKey | None, ClusterObject | Unreadable], ...]
+    items: Iterable[tuple[ObjectKey | None, ClusterObject | Unreadable]]
     resource_version: str
     continue_token: str
 
@@ -197,7 +197,7 @@ def decode_list(kind: Kind, data: bytes, is_read: IsRead | None = None) -> Decod
     """Decode a list response item by item, so that one unreadable item is one unreadable item."""
     page = _LIST_DECODER.decode(data)
     return DecodedList(
-        items=tuple(_with_key(kind, raw, is_read) for raw in page.items or ()),
+        items=(_with_key(kind, raw, is_read) for raw in page.items or ()),
         resource_version=page.metadata.resource_version,
         continue_token=page.metadata.continue_ or "",
     )

@@ -8,6 +8,7 @@ the question.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import msgspec
@@ -27,6 +28,8 @@ _METADATA_ONLY = frozenset({Kind.NAMESPACE, Kind.DEFINITION})
 _AS_METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
 
 _LIST_TIMEOUT_SECONDS = 60.0
+_ITEMS_A_TURN = 50
+"""How many are decoded until the next page's arrival, a lease or another kind gets its turn."""
 
 
 async def list_kind(
@@ -46,27 +49,37 @@ async def list_kind(
     server remembers.
     """
     found: dict[ObjectKey, ClusterObject | Unreadable] = {}
+    path, form = served.collection(kind), accepted(kind, "List")
     # No resourceVersion: the answer is not older than the question, on whichever server it lands.
     parameters = dict(selection)
     if in_pages:
         parameters["limit"] = str(PAGE)
-    while True:
-        path = served.collection(kind)
-        body = await client.request(
-            "GET",
-            path,
-            parameters=parameters,
-            accept=accepted(kind, "List"),
-            timeout_seconds=_LIST_TIMEOUT_SECONDS,
-        )
-        try:
-            page = decode_list(kind, body, is_read)
-        except msgspec.DecodeError as error:
-            raise not_understood("list", path) from error
-        found.update((key, each) for key, each in page.items if key is not None)
-        if not page.continue_token:
-            return found, page.resource_version
-        parameters["continue"] = page.continue_token
+
+    def ask() -> asyncio.Task[bytes]:
+        asked = client.request("GET", path, parameters=parameters, accept=form, timeout_seconds=_LIST_TIMEOUT_SECONDS)
+        return asyncio.create_task(asked)
+
+    asking = ask()
+    try:
+        while True:
+            try:
+                page = decode_list(kind, await asking, is_read)
+            except msgspec.DecodeError as error:
+                raise not_understood("list", path) from error
+            if page.continue_token:
+                # Asked for now: the server writes the next page while this one is taken in.
+                parameters["continue"] = page.continue_token
+                asking = ask()
+            for number, (key, each) in enumerate(page.items):
+                if key is not None:
+                    found[key] = each
+                if number % _ITEMS_A_TURN == 0:
+                    await asyncio.sleep(0)
+            if not page.continue_token:
+                return found, page.resource_version
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
 
 
 def accepted(kind: Kind, suffix: str = "") -> str:
