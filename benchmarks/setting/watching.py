@@ -1,10 +1,10 @@
 """
 What do agents see, and when?
 
-In, as one line of JSON: where the API server is, and for each node the token of its agent's Pod; with Pods given the
-node has a whole agent, on a node of the memory fabric, else only the watch of one. Out: a line for each attachment that
-arrives and each change of the Pod named as floor, with the instant of the machine's monotonic clock, which all
-processes share. It ends with its standard input.
+In, as one line of JSON: where the API server is, for each node the token of its agent's Pod, and how many of them start
+at a time; with Pods given the node has a whole agent, on a node of the memory fabric, else only the watch of one. Out:
+a line for each attachment that arrives and each change of the Pod named as floor, with the instant of the machine's
+monotonic clock, which all processes share. It ends with its standard input.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ async def main() -> None:
         watching = Watching(plan, stack, tasks)
         if "floor" in plan:
             tasks.add(asyncio.create_task(watching.watch_floor(plan["floor"], plan["floor_token"])))
-        await side_by_side(watching.start(name, facts) for name, facts in plan["nodes"].items())
+        starting = (watching.start(name, facts) for name, facts in plan["nodes"].items())
+        await side_by_side(starting, at_once=plan.get("at_once", 32))
         ending = asyncio.create_task(reader.read())
         done, _ = await asyncio.wait({ending, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
