@@ -16,7 +16,7 @@ from realcluster.cluster import ECHO, Cluster
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "how-to" / "install-on-a-cluster.md"
-EXAMPLES = ROOT / "docs" / "examples"
+EXAMPLES = ROOT / "tests" / "cluster" / "workloads"
 NAMES = {built_image.TAG: "registry.example/persistip:1", ECHO: "registry.example/sip:1"}
 INSTALL_SECONDS = 120.0
 SYSTEM = "persistip-system"
