@@ -237,7 +237,7 @@ class RestJudge:
                 self._trace.accuse("P3", self.release_comes_to_its_end, said)
 
     def kernels_hold_nothing_else(self) -> None:
-        """Every entry and pin is for what the API says of that node; every foreign thing is where it was."""
+        """Every entry and pin is for what the API says of that node."""
         for machine in self._site.machines.values():
             if not machine.is_on:
                 continue
