@@ -15,6 +15,13 @@ CASE = re.compile(r"\[([a-z0-9-]+)\]\(\.\./\.\./tests/golden/([a-z0-9-]+)\.in\.y
 TEST = re.compile(r"`(test_\w+)`")
 NUMBER = re.compile(r"^\| ([0-9]+)\.([0-9]+) \|", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+ANSWERS_NO_RULE = frozenset(
+    {
+        *("acceptedindex", "indexes", "multimap", "nodeindex", "podindex", "prefixes"),
+        *("cause", "extracts", "facts", "foundations", "reach"),
+    }
+)
+"""Of decide/: where things are found, what is read, what is to be decided anew, and what telemetry tells."""
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
@@ -66,8 +73,8 @@ def test_every_test_that_shows_a_rule_is_there() -> None:
     """What an example cannot show is shown by a test of that name."""
     there = {
         name
-        for path in ROOT.glob("tests/*/test_*.py")
-        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        for path in [*ROOT.glob("tests/*/test_*.py"), *ROOT.glob("src/persistip/testing/*_contract.py")]
+        for name in re.findall(r"^ *(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     }
     named = set(TEST.findall(RULES.read_text(encoding="utf-8")))
     assert named
@@ -75,13 +82,23 @@ def test_every_test_that_shows_a_rule_is_there() -> None:
 
 
 def test_rules_of_every_section_are_numbered() -> None:
-    """Six sections, each numbered from one without a gap, and every rule has something to show it."""
+    """Eight sections, each numbered from one without a gap, and every rule has something to show it."""
     page = RULES.read_text(encoding="utf-8")
     numbers = [(int(section), int(number)) for section, number in NUMBER.findall(page)]
-    assert sorted({section for section, _ in numbers}) == [1, 2, 3, 4, 5, 6]
-    for section in range(1, 7):
+    assert sorted({section for section, _ in numbers}) == [1, 2, 3, 4, 5, 6, 7, 8]
+    for section in range(1, 9):
         own = [number for of, number in numbers if of == section]
         assert own == list(range(1, len(own) + 1)), section
     rows = [line for line in page.splitlines() if NUMBER.match(line)]
     assert len(rows) == len(numbers)
     assert [row for row in rows if not CASE.search(row) and not TEST.search(row)] == []
+
+
+def test_every_module_of_the_rules_decides_one() -> None:
+    """Each module of decide/ stands beside a rule that it decides, unless it only finds or carries what rules read."""
+    page = RULES.read_text(encoding="utf-8")
+    decided_in = "\n".join(line.split(" | ")[2] for line in page.splitlines() if NUMBER.match(line))
+    named = {name.split(".")[2] for name in NAME.findall(decided_in) if name.startswith("persistip.decide.")}
+    there = {path.stem for path in ROOT.glob("src/persistip/decide/*.py")} - {"__init__"}
+    assert {"plan_node", "entries", "difference"} <= named
+    assert there - named == ANSWERS_NO_RULE
