@@ -1,10 +1,20 @@
 """`persistip explain`: are parents, rivals, Pods and the rule that decided said as they are?"""
 
+import json
 import re
 
 import pytest
 import yaml
 from commandline import Said, call
+
+from persistip.backends.apiserver.snapshot import Snapshot
+from persistip.backends.registry import find_reaction_modes
+from persistip.cli.move import _Case
+from persistip.errors import ConfigError
+from persistip.model.keys import Kind, ObjectKey
+from persistip.model.views import Policy
+from persistip.runtime.standins import complete
+from persistip.wire.files import read_text
 
 BASE = """
 apiVersion: v1
@@ -213,7 +223,7 @@ def test_rival_of_another_controller_is_left_alone() -> None:
     said = explain("nat", route(), other, foreign)
     assert section(said, "Who claims it too?")[1:] == ["phone/other 192.0.2.140 is left alone: it is not ours"]
     assert explain("other", route(), other, foreign).out == (
-        "GKEIPRoute phone/other is left alone: not every Gateway that it names is ours.\n"
+        "GKEIPRoute phone/other is left alone: Gateway net/theirs is not ours (GatewayClass 'theirs' is not given).\n"
     )
 
 
@@ -277,3 +287,105 @@ def test_file_that_is_missing_ends_with_status_2_after_the_answer() -> None:
     answer = explain("phone/nat", route(), arguments=("-f", "nowhere.yaml"))
     assert answer.out.startswith("GKEIPRoute phone/nat is not Ready")
     assert answer.status == 2
+
+
+NETWORK = """
+apiVersion: networking.gke.io/v1
+kind: Network
+metadata: {name: blue}
+spec: {type: L3}
+status: {conditions: [{type: Ready, status: "True", reason: NetworkReady, message: ""}]}
+---
+apiVersion: v1
+kind: Node
+metadata:
+  name: b
+  annotations: {networking.gke.io/networks: '[{"name": "blue", "cidrs": ["10.9.0.0/24"]}]'}
+"""
+
+
+def on_blue(name: str, ip: str) -> str:
+    """Return a Pod on Node b that claims *ip* on the secondary network."""
+    claim = f"""  annotations: {{networking.gke.io/pod-ips: '[{{"networkName": "blue", "ip": "{ip}"}}]'}}\n"""
+    return pod(name, node="b").replace("metadata:\n", f"metadata:\n{claim}")
+
+
+def test_secondary_network_believes_ips_in_the_range_of_the_node_alone() -> None:
+    """A Pod is eligible by its IP on the route's network, if its Node has that range; nothing is programmed."""
+    said = explain("nat", route(network="blue"), NETWORK, on_blue("in", "10.9.0.7"), on_blue("out", "10.8.0.7"))
+    assert section(said, "Which Pods match app=nat?")[1:] == [
+        "in b eligible",
+        "out b no, it has no IP of every family yet",
+    ]
+    assert section(said, "Which rule decided?") == [
+        "none: network 'blue' is a secondary network, which this version judges and does not program"
+    ]
+
+
+def test_move_on_a_secondary_network_refuses_an_ip_outside_the_range_of_the_node() -> None:
+    """Of two Pods the one with an IP in its Node's range may be named, the other is told why it may not."""
+    pods = (on_blue("in", "10.9.0.7"), on_blue("out", "10.8.0.7"))
+    manifests = read_text("---\n".join((BASE, route(network="blue"), NETWORK, *pods)), file="test", kinds=tuple(Kind))
+    found = complete([each.model for each in manifests.objects if each.model is not None], now=0.0).objects
+    snapshot = Snapshot(objects=found, unreadable={}, absent=frozenset())
+    case = _Case(snapshot, ObjectKey(Kind.ROUTE, "phone", "nat"), Policy(), find_reaction_modes(()))
+    assert case.select("in").meta.name == "in"
+    with pytest.raises(ConfigError, match="Pod phone/out may not hold the addresses: it has no IP of every family yet"):
+        case.select("out")
+
+
+def annotated(**annotations: str) -> str:
+    """Return the route with annotations of ours."""
+    said = json.dumps({f"persistip.dev/{name}": value for name, value in annotations.items()})
+    return route().replace("metadata:\n", f"metadata:\n  annotations: {said}\n")
+
+
+def test_first_grant_of_a_route_with_hold_is_told_by_its_rule() -> None:
+    """Where nobody held before there was nothing to keep: the Pod was the newest."""
+    said = explain("nat", annotated(hold="true"), pod("web-0"), pod("web-1", hour=2))
+    assert section(said, "Which rule decided?") == ["newest"]
+
+
+def test_holder_that_is_kept_by_hold_is_told_so() -> None:
+    """A Pod that the files show as holder stays by the annotation, though another is newer."""
+    first = call("plan", "-f", "-", "-o", "yaml", "--now", "2030-01-31T12:00:00Z", documents=(BASE, route(), pod("a")))
+    attachment = next(each for each in yaml.safe_load(first.out)["items"] if each["kind"] == "AddressAttachment")
+    said = explain("nat", annotated(hold="true"), pod("a"), pod("b", hour=2), yaml.safe_dump(attachment))
+    assert section(said, "Which rule decided?") == ["held by annotation"]
+
+
+def test_selector_that_is_not_valid_is_told_in_place_of_its_pods() -> None:
+    """An operator that is none selects nothing, which is no matter of the namespace."""
+    selector = {"matchExpressions": [{"key": "app", "operator": "in", "values": ["nat"]}]}
+    (line,) = section(explain("nat", route(podSelector=selector), pod("web-0")), "Which Pods match app in (nat)?")
+    assert line.startswith("the selector is not valid: operator 'in' of key 'app' is unknown; use In, ")
+
+
+@pytest.mark.parametrize(
+    ("preferred", "rule"),
+    [
+        ("nobody", "newest; prefer names nobody, which is no Pod that the selector matches"),
+        ("web-2", "newest; prefer names web-2, which is not Ready"),
+        ("web-0", "preferred by annotation"),
+    ],
+)
+def test_preference_that_has_no_say_is_told_why(preferred: str, rule: str) -> None:
+    """A Pod that `prefer` names and that is not there, or may not hold, is named beside the rule."""
+    pods = (pod("web-0"), pod("web-1", hour=2), pod("web-2", ready="False"))
+    assert section(explain("nat", annotated(prefer=preferred), *pods), "Which rule decided?") == [rule]
+
+
+def test_preference_is_told_where_no_pod_may_hold() -> None:
+    """Also the only Pod has its refusal, where `prefer` names it."""
+    said = explain("nat", annotated(prefer="web-0"), pod("web-0", ready="False"))
+    assert section(said, "Which rule decided?") == [
+        "none: no Pod may hold the addresses; prefer names web-0, which is not Ready"
+    ]
+
+
+def test_route_without_any_gateway_is_left_to_another_controller() -> None:
+    """Where others may serve routes too, one whose Gateways do not exist is nobody's, and that is the reason."""
+    said = explain("nat", route(parentRefs=[{"name": "nowhere"}]), arguments=("--policy.no-sole-controller",))
+    assert said.out == (
+        "GKEIPRoute phone/nat is left alone: no Gateway that it names exists, and another controller may serve it.\n"
+    )

@@ -153,6 +153,32 @@ def test_gateway_and_class_that_are_wrong_are_said_below() -> None:
         assert f"{subject}: spec.parametersRef names ConfigMap network/public-addresses, which does" in said.out
 
 
+BAD_LISTENER = FURNITURE.replace("listeners: [", "listeners: [{name: web, port: 80, protocol: HTTP}, ")
+AND_AN_ADDRESS = "value: 192.0.2.128/27}, {type: IPAddress, value: 203.0.113.1}"
+
+
+@pytest.mark.parametrize(
+    ("furniture", "said"),
+    [
+        (BAD_LISTENER, ("listener 'web'",)),
+        (BAD_LISTENER.replace("value: 192.0.2.128/27}", AND_AN_ADDRESS), ("listener 'web'", "203.0.113.1 ")),
+    ],
+)
+def test_bad_listener_beside_a_good_one_is_said_below_once(furniture: str, said: tuple[str, ...]) -> None:
+    """A Gateway that stays accepted has one line for what is wrong with it, its listeners included."""
+    lines = [
+        line for line in plan(documents=(furniture,)).out.splitlines() if line.startswith("Gateway network/public")
+    ]
+    assert len(lines) == 1
+    assert all(lines[0].count(words) == 1 for words in said)
+
+
+def test_address_that_is_not_chosen_yet_has_words_in_the_table() -> None:
+    """A Gateway's address without a value is no gap between commas."""
+    said = plan(documents=(FURNITURE.replace("value: 192.0.2.128/27}", "value: 192.0.2.128/27}, {type: IPAddress}"),))
+    assert "network/public   192.0.2.128/27, (to be reserved)   " in said.out
+
+
 @pytest.mark.parametrize("form", ["yaml", "json"])
 def test_list_holds_our_objects_with_status_and_the_attachments(form: str) -> None:
     """Programs get a v1 List: objects as they were given, with the status they would get, and the attachments."""
@@ -391,7 +417,7 @@ def test_gateway_of_another_controller_is_left_alone_and_said(form: str) -> None
     other = FURNITURE.replace("persistip.dev/controller", "networking.gke.io/gateway")
     said = plan("-o", form, documents=(other, NAT))
     assert f"Gateway network/public is left alone: GatewayClass '{CLASS}' belongs to controller" in said.err
-    assert "GKEIPRoute phone/nat is left alone: not every Gateway that it names is ours\n" in said.err
+    assert f"GKEIPRoute phone/nat is left alone: Gateway network/public is not ours (GatewayClass '{CLASS}'" in said.err
     assert "192.0.2" not in said.out
 
 

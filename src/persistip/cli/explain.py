@@ -20,8 +20,9 @@ from persistip.cli.tables import print_table
 from persistip.cli.writes import Write, find_writes
 from persistip.decide.admission import admitting_listeners, listener_refusal, matching_listeners
 from persistip.decide.candidates import find_candidates, present_holder
-from persistip.decide.fields import mode_of
+from persistip.decide.fields import PREFER, mode_of
 from persistip.decide.holder import Choice
+from persistip.decide.networks import seen_on_network
 from persistip.decide.plan_route import RoutePlan, plan_route
 from persistip.decide.pool import resolve_pool
 from persistip.decide.verdict import Fault, Verdict
@@ -150,7 +151,12 @@ class _Explanation:
             self._print_section(f"Which Pods match {selector}?", ("POD", "NODE", "ANSWER"), pods)
         else:
             print(f"\nWhich Pods match {selector}?")
-            print(f"  none in namespace {self._route.meta.namespace}")
+            fault = self._route.pod_selector.fault()
+            print(
+                f"  the selector is not valid: {fault}"
+                if fault
+                else f"  none in namespace {self._route.meta.namespace}"
+            )
         print("\nWhich rule decided?")
         print(f"  {self._rule()}")
         conditions = [(each.type, each.status, each.reason, each.message) for each in self._route.status.conditions]
@@ -251,7 +257,7 @@ class _Explanation:
         if mode is None or route.pod_selector.is_empty:
             return
         families = frozenset(claim.prefix.version for claim in self._plan.verdict.claims)
-        found = find_candidates(view, route, mode, families)
+        found = find_candidates(seen_on_network(view), route, mode, families)
         answers: dict[str, tuple[Pod, str | None]] = {pod.meta.name: (pod, None) for pod in found.eligible}
         answers |= {pod.meta.name: (pod, why) for pod, why in found.refusals}
         yield from (answers[name] for name in sorted(answers))
@@ -273,15 +279,34 @@ class _Explanation:
         return f"eligible, and {age} {chosen.meta.name}"
 
     def _rule(self) -> str:
-        choice, verdict = self._plan.choice, self._plan.verdict
+        choice, verdict = self._choice(), self._plan.verdict
         if verdict.is_refused:
             return f"none: a route that is refused ({verdict.reason}) holds nothing"
+        if verdict.unserved:
+            return f"none: {verdict.unserved}"
         if choice.pod is None:
-            return "none: no Pod may hold the addresses"
+            return f"none: no Pod may hold the addresses{self._unmet_preference(None)}"
         if self._holder_uid is None and not choice.awaits_ip:
             return f"none: there is nothing to hold ({verdict.reason})"
         again = f"; decided anew at {format_time(choice.recheck_at)}" if choice.recheck_at is not None else ""
-        return f"{choice.rule}{self._tie(choice, choice.pod)}{again}"
+        return f"{choice.rule}{self._tie(choice, choice.pod)}{self._unmet_preference(choice.pod)}{again}"
+
+    def _choice(self) -> Choice:
+        """The choice at rest; where nobody held before, the first one: `hold` only keeps what that one gave."""
+        view, first = self._first[self._route.key]
+        at_rest = self._plan.choice
+        if present_holder(self._route, view.attachment) is not None or first.choice.pod is None or at_rest.pod is None:
+            return at_rest
+        return first.choice if first.choice.pod.meta.uid == at_rest.pod.meta.uid else at_rest
+
+    def _unmet_preference(self, chosen: Pod | None) -> str:
+        """Why the Pod that `prefer` names has no say, if it has none."""
+        preferred = self._route.meta.annotations.get(PREFER)
+        if not preferred or (chosen is not None and chosen.meta.name == preferred):
+            return ""
+        answers = {pod.meta.name: why for pod, why in self._judged()}
+        why = answers.get(preferred, "is no Pod that the selector matches")
+        return f"; prefer names {preferred}, which {why}" if why is not None else ""
 
     def _tie(self, choice: Choice, chosen: Pod) -> str:
         """Among Pods of one age the present holder stays, else the smallest name is first."""

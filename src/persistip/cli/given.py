@@ -29,7 +29,7 @@ from persistip.model.gateway import CLASSES
 from persistip.model.keys import Kind, ObjectKey
 from persistip.model.node import Node
 from persistip.model.pod import Pod
-from persistip.model.views import GatewayView, Policy, RouteView
+from persistip.model.views import GatewayFacts, GatewayView, Policy, RouteFacts, RouteView
 from persistip.runtime.clock import SystemClock
 from persistip.runtime.rehearsal import Rehearsal, Settled
 from persistip.runtime.standins import complete
@@ -233,17 +233,39 @@ def is_left_alone(offline: Given, settled: Settled, key: ObjectKey) -> str | Non
     if key.kind is Kind.GATEWAY:
         return _why_not_ours(offline, offline.rehearsal.view(key))
     plan = settled.plans.get(key)
-    return None if plan is None or plan.verdict.is_ours else "is left alone: not every Gateway that it names is ours"
+    if plan is None or plan.verdict.is_ours:
+        return None
+    view = offline.rehearsal.view(key)
+    assert isinstance(view, RouteView)  # noqa: S101 - by the kind of the key
+    assert view.facts is not None  # noqa: S101 - one that is neither ours nor unreadable is there
+    return why_route_not_ours(view.facts, offline.policy)
+
+
+def why_route_not_ours(facts: RouteFacts, policy: Policy) -> str:
+    """Which Gateways keep us from a route that is not ours, as the end of a sentence."""
+    named = [parent.gateway for parent in facts.parents if parent.gateway is not None]
+    foreign = {
+        found.gateway.key: f"Gateway {found.gateway.key.path} is not ours ({why})"
+        for found in named
+        if (why := _foreign_class(found, policy)) is not None
+    }
+    said = "; ".join(foreign.values()) or "no Gateway that it names exists, and another controller may serve it"
+    return f"is left alone: {said}"
 
 
 def _why_not_ours(offline: Given, view: Planned) -> str | None:
     if not isinstance(view, GatewayView) or view.facts is None:
         return None
-    found, gateway = view.facts.gateway_class, view.facts.gateway
+    why = _foreign_class(view.facts, offline.policy)
+    return f"is left alone: {why}" if why is not None else None
+
+
+def _foreign_class(facts: GatewayFacts, policy: Policy) -> str | None:
+    found, name = facts.gateway_class, facts.gateway.class_name
     if found is None:
-        return f"is left alone: GatewayClass {gateway.class_name!r} is not given{_where_to_get(gateway.class_name)}"
-    if found.controller_name != offline.policy.controller_name:
-        return f"is left alone: GatewayClass {gateway.class_name!r} belongs to controller {found.controller_name!r}"
+        return f"GatewayClass {name!r} is not given{_where_to_get(name)}"
+    if found.controller_name != policy.controller_name:
+        return f"GatewayClass {name!r} belongs to controller {found.controller_name!r}"
     return None
 
 

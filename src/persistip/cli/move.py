@@ -23,6 +23,7 @@ from persistip.cli.live import ask, check_installed, open_console
 from persistip.cli.waiting import Waiting
 from persistip.decide.candidates import Candidates, find_candidates
 from persistip.decide.fields import PREFER, mode_of
+from persistip.decide.networks import seen_on_network
 from persistip.decide.plan_route import plan_route
 from persistip.errors import ConfigError
 from persistip.model.address import show
@@ -145,7 +146,7 @@ class _Case:
         self._view, self._plan, self.route = view, plan_route(view), view.facts.route
         verdict = self._plan.verdict
         if not verdict.is_ours:
-            raise ConfigError(f"{key} is left alone: not every Gateway that it names is ours")
+            raise ConfigError(f"{key} {given.why_route_not_ours(view.facts, policy)}")
         if verdict.is_refused:
             raise ConfigError(
                 f"{key} holds nothing that could move: it is refused, {verdict.reason}: {verdict.message}"
@@ -188,7 +189,7 @@ class _Case:
         mode = mode_of(self.route, self._view.modes)
         assert mode is not None  # noqa: S101 - a route with an unknown mode is refused
         families = frozenset(claim.prefix.version for claim in self._plan.verdict.claims)
-        return find_candidates(self._view, self.route, mode, families)
+        return find_candidates(seen_on_network(self._view), self.route, mode, families)
 
     def _eligible(self, pod: Pod) -> Pod:
         found = self._candidates()

@@ -25,7 +25,7 @@ from persistip.decide.events import without_origin
 from persistip.errors import ConfigError
 from persistip.model.address import show
 from persistip.model.attachment import AddressAttachment
-from persistip.model.conditions import Condition, ConditionType, Status, find_condition
+from persistip.model.conditions import Condition, ConditionType, Reason, Status, find_condition
 from persistip.model.gateway import Gateway, GatewayClass
 from persistip.model.keys import Kind, ObjectKey
 from persistip.model.route import GKEIPRoute
@@ -199,7 +199,7 @@ def _gateway_row(gateway: Gateway) -> tuple[str, ...]:
     routes = {each.name: each.attached_routes for each in gateway.status.listeners}
     return (
         gateway.key.path,
-        ", ".join(address.value for address in gateway.addresses),
+        ", ".join(address.value or "(to be reserved)" for address in gateway.addresses),
         ", ".join(f"{name} ({count} route{'s' * (count != 1)})" for name, count in routes.items()),
         programmed.status if programmed is not None else "",
         programmed.reason if programmed is not None else "",
@@ -211,8 +211,13 @@ def _remarks(found: Any) -> Iterator[str]:
     conditions = found.conditions if isinstance(found, GatewayClass) else found.status.conditions
     first = ConditionType.READY if isinstance(found, GKEIPRoute) else ConditionType.ACCEPTED
     said = [each for type_ in (first, ConditionType.PROGRAMMED) if (each := find_condition(conditions, type_))]
-    messages = dict.fromkeys(without_origin(each.message) for each in said if each.status != Status.TRUE)
-    yield from (f"{found.key}: {message}" for message in messages)
+    # A Gateway stays accepted while one of its listeners is good.
+    wrong = [each for each in said if each.status != Status.TRUE or each.reason == Reason.LISTENERS_NOT_VALID]
+    messages = dict.fromkeys(without_origin(each.message) for each in wrong)
+    for message in messages:
+        # What Accepted says of listeners may repeat what Programmed says of addresses.
+        if not any(message in other for other in messages if other != message):
+            yield f"{found.key}: {message}"
 
 
 def _condition(found: Any, type_: ConditionType) -> Condition | None:
