@@ -263,7 +263,9 @@ class ControlPlane:
     def add_node(self, name: str, *, ip: str | None = None, pod_cidr: str | None = None) -> Any:
         """Make a Node that is Ready and has room for Pods, as a kubelet would; return it."""
         spec = {"podCIDR": pod_cidr, "podCIDRs": [pod_cidr]} if pod_cidr else {}
-        self.must("POST", "/api/v1/nodes", {"metadata": {"name": name}, "spec": spec})
+        # The label by which Pods are spread; every kubelet sets it.
+        metadata = {"name": name, "labels": {"kubernetes.io/hostname": name}}
+        self.must("POST", "/api/v1/nodes", {"metadata": metadata, "spec": spec})
         room = {"pods": "1000", "cpu": "64", "memory": "64Gi"}
         status: dict[str, Any] = {"capacity": room, "allocatable": room}
         status["conditions"] = [{"type": "Ready", "status": "True", "reason": "Test", "message": "a test says so"}]
