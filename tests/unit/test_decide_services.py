@@ -25,3 +25,14 @@ def test_service_meets_one_address_of_several() -> None:
     faults, remarks = service_faults(RouteFacts(route=route(), services=(service,)), claims, ())
     assert [fault.message.split()[0] for fault in faults] == ["203.0.113.9"]
     assert remarks == []
+
+
+def test_service_inside_a_range_is_named_by_its_own_ip() -> None:
+    """What is said of a range is which of its addresses the Service has."""
+    service = Service(
+        meta=ObjectMeta(name="edge", namespace="shop", created_at=T0 - 1000),
+        ips=(ip_address("203.0.113.65"), ip_address("198.51.100.1"), ip_address("2001:db8::9")),
+    )
+    claim = Claim(prefix=ip_network("203.0.113.64/28"), gateway=Reference(namespace="infra", name="pool", uid="gw"))
+    (fault,), _ = service_faults(RouteFacts(route=route(), services=(service,)), [claim], ())
+    assert fault.message.startswith("203.0.113.64/28 contains 203.0.113.65, an external or load-balancer IP of")

@@ -131,13 +131,47 @@ def test_families_never_overlap() -> None:
         (Requirement("a", "NotIn"), "needs values"),
         (Requirement("a", "Exists", ("b",)), "takes no values"),
         (Requirement("a", "DoesNotExist", ("b",)), "takes no values"),
+        (Requirement("a b", "Exists"), "key 'a b' is no label's key"),
+        (Requirement("a", "In", ("b", "c!")), "value 'c!' of key 'a' is no label's value"),
     ],
 )
 def test_selector_that_the_api_would_refuse_is_named(requirement: Requirement, words: str) -> None:
-    """The first fault of a selector is a sentence."""
+    """A fault of a selector is a sentence."""
     fault = LabelSelector((), (Requirement("fine", "Exists"), requirement)).fault()
     assert fault is not None
     assert words in fault
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "is_fine"),
+    [
+        ("app.kubernetes.io/name", "web-1", True),
+        ("a" * 63, "v" * 63, True),
+        ("d" * 253 + "/a", "", True),
+        ("a" * 64, "v", False),
+        ("d" * 254 + "/a", "v", False),
+        ("", "v", False),
+        ("/a", "v", False),
+        ("a/b/c", "v", False),
+        ("Upper.example/a", "v", False),
+        ("a.-b/c", "v", False),
+        ("a", "v" * 64, False),
+        ("a", "-v", False),
+        ("a", "x y!", False),
+        ("a", "v\n", False),
+    ],
+)
+def test_label_that_no_pod_can_have_is_a_fault_of_the_selector(key: str, value: str, *, is_fine: bool) -> None:
+    """Keys and values are judged as Kubernetes judges those of labels."""
+    assert (LabelSelector(((key, value),)).fault() is None) is is_fine
+
+
+def test_every_fault_of_a_selector_is_told() -> None:
+    """Who mends one fault is not told of the next only then."""
+    fault = LabelSelector((("", "x"),), (Requirement("a", "Exists", ("b",)), Requirement("b c", "Some"))).fault()
+    assert fault is not None
+    for words in ("key '' is", "operator Exists of key 'a'", "key 'b c' is", "operator 'Some'"):
+        assert words in fault
 
 
 def test_unknown_operator_matches_nothing() -> None:

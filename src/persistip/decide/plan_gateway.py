@@ -20,7 +20,15 @@ from persistip.decide.pool import Pool, resolve_pool
 from persistip.model.actions import ClusterAction, ReportClass, ReportGateway, SetFinalizers
 from persistip.model.address import CIDR_TYPES, AddressSpec, show
 from persistip.model.conditions import Condition, ConditionType, Reason, Status, merge_conditions
-from persistip.model.gateway import IN_USE_FINALIZER, Gateway, GatewayClass, GatewayStatus, Listener, ListenerStatus
+from persistip.model.gateway import (
+    CLASSES,
+    IN_USE_FINALIZER,
+    Gateway,
+    GatewayClass,
+    GatewayStatus,
+    Listener,
+    ListenerStatus,
+)
 from persistip.model.keys import ObjectMeta
 from persistip.model.views import AttachedRoutes, ClassView, GatewayView
 
@@ -181,7 +189,7 @@ def plan_class(view: ClassView) -> ClassPlan:
 def _class_conditions(found: GatewayClass, view: ClassView) -> Iterable[Condition]:
     rules = class_rules(found, view.parameters)
     if rules is None:
-        said = f"{found.meta.name!r} is none of the class names that have a meaning here"
+        said = f"{found.meta.name!r} is none of the names that have a meaning here: {', '.join(CLASSES)}"
         status, reason = Status.FALSE, Reason.UNSUPPORTED
     elif rules.faults:
         said, status, reason = "; ".join(rules.faults), Status.FALSE, Reason.INVALID_PARAMETERS

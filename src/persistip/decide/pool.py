@@ -27,7 +27,7 @@ from persistip.model.address import (
     show,
 )
 from persistip.model.conditions import Reason
-from persistip.model.gateway import Gateway
+from persistip.model.gateway import CLASSES, Gateway
 from persistip.model.views import ClusterRanges, GatewayFacts, Policy
 
 MAX_ADDRESSES = 16
@@ -86,7 +86,9 @@ def _resolve(facts: GatewayFacts, ranges: ClusterRanges, policy: Policy) -> Pool
         return Pool(refusal=(Reason.INVALID, f"spec.gatewayClassName {gateway.class_name!r} is not a class of ours"))
     rules = class_rules(facts.gateway_class, facts.parameters)
     if rules is None:
-        message = f"GatewayClass {gateway.class_name!r} is none of the class names that have a meaning here"
+        message = (
+            f"GatewayClass {gateway.class_name!r} is none of the names that have a meaning here: {', '.join(CLASSES)}"
+        )
         return Pool(rules=rules, refusal=(Reason.INVALID, message))
     if rules.faults:
         return Pool(rules=rules, refusal=(Reason.INVALID_PARAMETERS, "; ".join(rules.faults)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from persistip.decide.verdict import Claim, Fault
-from persistip.model.address import Prefix, show
+from persistip.model.address import Prefix, is_single, show
 from persistip.model.conditions import Reason
 from persistip.model.service import Service
 from persistip.model.views import RouteFacts
@@ -37,7 +37,9 @@ def service_faults(
 
 
 def _fault(claim: Claim, service: Service, *, is_first: bool) -> Fault:
-    which = f"{show(claim.prefix)} is an external or load-balancer IP of {service.key}"
+    robbed = ", ".join(str(ip) for ip in service.ips if ip in claim.prefix)
+    verb = "is" if is_single(claim.prefix) else f"contains {robbed},"
+    which = f"{show(claim.prefix)} {verb} an external or load-balancer IP of {service.key}"
     what = "which had it first" if is_first else "which came later and takes the packets on every node"
     said = f"{which}, {what}; take it from one of the two"
     return Fault(reason=Reason.ADDRESS_CONFLICT, path=claim.path, message=said, is_live=True)

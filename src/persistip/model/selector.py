@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
 import attrs
@@ -18,6 +19,12 @@ class Operator(StrEnum):
 
 
 _OPERATORS = frozenset(Operator)
+
+_NAME = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_DNS_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_VALUE = re.compile(f"({_NAME})?")
+_KEY = re.compile(rf"((?=[^/]{{1,253}}/){_DNS_LABEL}(\.{_DNS_LABEL})*/)?{_NAME}")
+"""A label's value, and its key with the domain that may stand before it, as Kubernetes takes them."""
 
 
 @attrs.frozen
@@ -43,15 +50,19 @@ class Requirement:
                 return False
 
     def fault(self) -> str | None:
-        """Why the API would refuse this requirement, or None."""
+        """Every reason why the API would refuse this requirement, in one sentence, or None."""
+        return "; ".join(self._faults()) or None
+
+    def _faults(self) -> Iterator[str]:
+        yield from _label_faults(self.key, self.values)
         if self.operator not in _OPERATORS:
-            return f"operator {self.operator!r} of key {self.key!r} is unknown; use In, NotIn, Exists or DoesNotExist"
+            yield f"operator {self.operator!r} of key {self.key!r} is unknown; use In, NotIn, Exists or DoesNotExist"
+            return
         wants_values = self.operator in (Operator.IN, Operator.NOT_IN)
         if wants_values and not self.values:
-            return f"operator {self.operator} of key {self.key!r} needs values"
+            yield f"operator {self.operator} of key {self.key!r} needs values"
         if not wants_values and self.values:
-            return f"operator {self.operator} of key {self.key!r} takes no values"
-        return None
+            yield f"operator {self.operator} of key {self.key!r} takes no values"
 
 
 @attrs.frozen
@@ -86,5 +97,21 @@ class LabelSelector:
         return True
 
     def fault(self) -> str | None:
-        """Why the API would refuse this selector, or None."""
-        return next((fault for requirement in self.match_expressions if (fault := requirement.fault())), None)
+        """Every reason why the API would refuse this selector, in one sentence, or None."""
+        faults = [fault for key, value in self.match_labels for fault in _label_faults(key, (value,))]
+        faults += [fault for requirement in self.match_expressions if (fault := requirement.fault())]
+        return "; ".join(faults) or None
+
+
+def _label_faults(key: str, values: tuple[str, ...]) -> Iterator[str]:
+    if not _KEY.fullmatch(key):
+        yield (
+            f"key {key!r} is no label's key: at most 63 letters, digits, '-', '_' or '.', a letter or digit first and "
+            "last, and perhaps a domain and '/' before them"
+        )
+    for value in values:
+        if not _VALUE.fullmatch(value):
+            yield (
+                f"value {value!r} of key {key!r} is no label's value: empty, or at most 63 letters, digits, '-', "
+                "'_' or '.', a letter or digit first and last"
+            )
