@@ -7,9 +7,13 @@ from types import ModuleType
 
 import pytest
 
+from persistip.model.conditions import ConditionType, Status
+from persistip.model.meanings import MEANINGS, Subject
+
 ROOT = Path(__file__).parents[2]
 WALK = ROOT / "docs" / "explanation" / "one-address.md"
 RULES = ROOT / "docs" / "explanation" / "rules.md"
+NOT_READY = ROOT / "docs" / "how-to" / "why-is-my-route-not-ready.md"
 NAME = re.compile(r"`(persistip(?:\.\w+)+)(?:\(\))?`")
 CASE = re.compile(r"\[([a-z0-9-]+)\]\(\.\./\.\./tests/golden/([a-z0-9-]+)\.in\.yaml\)")
 TEST = re.compile(r"`(test_\w+)`")
@@ -102,3 +106,18 @@ def test_every_module_of_the_rules_decides_one() -> None:
     there = {path.stem for path in ROOT.glob("src/persistip/decide/*.py")} - {"__init__"}
     assert {"plan_node", "entries", "difference"} <= named
     assert there - named == ANSWERS_NO_RULE
+
+
+@pytest.mark.parametrize("condition", [ConditionType.ACCEPTED, ConditionType.GCP_READY, ConditionType.DPV2_READY])
+def test_every_reason_of_a_route_that_is_not_ready_has_its_row(condition: ConditionType) -> None:
+    """The page for a route that is not Ready has a row, with something to look at, for each reason and for no other."""
+    page = NOT_READY.read_text(encoding="utf-8")
+    section = next(part for part in page.split("\n## ") if part.startswith(f"{condition} is False"))
+    rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    named = [row[0].split("`")[1] for row in rows]
+    assert sorted(named) == sorted(
+        meaning.reason
+        for meaning in MEANINGS
+        if meaning.subject is Subject.ROUTE and meaning.type is condition and meaning.status is not Status.TRUE
+    )
+    assert [row for row in rows if len(row) != 4 or not row[1].strip() or not row[2].strip()] == []
