@@ -5,19 +5,17 @@ In: the programs that kubernetes_binaries finds.  Out: etcd and one or more API 
 seconds, and, where a test wants real StatefulSets and Deployments, controllers and a scheduler. No fake: what is
 refused here is refused by Kubernetes. An audit log says who used which permission, and what anything cost in requests.
 
-Everything lives in one temporary folder and ends with its owner, also when the owner is killed.
+Everything lives in one temporary folder and ends with its owner; of one that was killed the next takes the folder away.
 """
 
 import contextlib
 import http.client
 import json
 import os
-import shutil
 import signal
 import ssl
 import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +26,7 @@ from urllib.parse import quote
 from audit import AuditLog
 from certificates import Authority, key_pem, new_key, public_pem
 from kubernetes_binaries import MissingError, find_crds, find_programs
+from owned_folder import OwnedFolder
 from programs import LOOPBACK, READY_SECONDS, Program, free_port, until
 
 from persistip.manifests import Parameters, render
@@ -124,7 +123,8 @@ class ControlPlane:
 
     def __init__(self, *, servers: int = 1, programs: Path | None = None) -> None:
         self.programs = programs or find_programs()
-        self.folder = Path(tempfile.mkdtemp(prefix="persistip-kubernetes-"))
+        self._owned = OwnedFolder("persistip-kubernetes-")
+        self.folder = self._owned.path
         self.admin = uuid.uuid4().hex
         self.etcd_port = free_port()
         self.authority = Authority()
@@ -156,7 +156,7 @@ class ControlPlane:
         """End everything and leave nothing behind."""
         for program in (*self.workload_programs, *(server.program for server in self.servers), self.etcd):
             program.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._owned.remove()
 
     def add_server(self) -> APIServer:
         """Start another API server on the same etcd."""

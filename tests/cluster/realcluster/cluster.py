@@ -2,13 +2,13 @@
 How does a test get a real Kubernetes cluster?
 
 In: how many nodes, which network plugin, which mode of kube-proxy.  Out: a Cluster that is up in seconds and leaves
-nothing behind: no process, namespace, mount, cgroup or link. It ends with its owner, also when that is killed.
+nothing behind: no process, namespace, mount, cgroup or link. It ends with its owner; what is left of one that was
+killed, its files and empty cgroups, the next takes away.
 
 The steps of `Cluster.start` overlap: nodes boot and read images while the API server starts.
 """
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from kubernetes_binaries import find_machines, find_programs
+from owned_folder import OwnedFolder
 from programs import until
 
 from realcluster import files, groups
@@ -48,7 +49,8 @@ class Cluster:
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or Options()
         self.programs, self.machines = find_programs(), find_machines()
-        self.folder = Path(tempfile.mkdtemp(prefix="persistip-cluster-"))
+        self._owned = OwnedFolder("persistip-cluster-", forget=groups.remove)
+        self.folder = self._owned.path
         self.group = self.folder.name
         self.segment = Segment(self.machines, self.folder / "machines")
         self.images = self._write_images()
@@ -96,7 +98,7 @@ class Cluster:
         for machine in self.segment.machines:
             machine.cut_power()
         groups.remove(self.group)
-        shutil.rmtree(self.folder)
+        self._owned.remove()
 
     # ------------------------------------------------------------ nodes
     def boot(self, name: str) -> None:
