@@ -156,13 +156,15 @@ def fabric_is_out_of_reach(stage: Stage) -> None:
 
 @scenario("kubelet and containerd killed and started again", "relay", lossless=True)
 def daemons_are_killed(stage: Stage) -> None:
-    """Containers live on without them."""
-    node = stage.cluster.nodes[stage.node_of("relay")]
+    """Containers live on without them; a new kubelet may take a Pod for not Ready until it has probed it."""
+    name_of_node = stage.node_of("relay")
+    node = stage.cluster.nodes[name_of_node]
     for name in ("kubelet", "containerd"):
         node.stop_daemon(name, signal.SIGKILL)
     for name in ("containerd", "kubelet"):
         node.start_daemon(name)
     node.await_containerd()
+    stage.await_probes(name_of_node)
 
 
 # ---------------------------------------------------------------- ours

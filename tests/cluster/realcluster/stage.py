@@ -5,6 +5,7 @@ In: a cluster.  Out: a Stage: persistip installed as the page says, the examples
 address while something happens, and what must hold when it is over. `Stage.play` is the whole of a scenario.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from realcluster.client import PORT, name_of, probe_at
 from realcluster.cluster import Cluster
 from realcluster.journal import Journal, is_programmed
 from realcluster.objects import condition, is_ready
+from realcluster.picture import hold_in_one_picture
 from realcluster.results import Result, result_of
 
 NAMESPACE = "phone"
@@ -24,6 +26,9 @@ SETTLE_SECONDS = 120.0
 QUIET_SECONDS = 1.0
 FLOW_SECONDS = 10.0
 WORKLOADS = ((NAMESPACE, "app=sip", 2), (NAMESPACE, "app=relay", 2), (installed.SYSTEM, "", None))
+
+# In the metrics of a kubelet: a Pod whose readiness it has found good since it was started.
+_PROBED = re.compile(r'^prober_probe_total\{.*pod="([^"]+)".*probe_type="Readiness".*result="successful"', re.MULTILINE)
 
 Manifest = Mapping[str, Any]
 
@@ -131,6 +136,25 @@ class Stage:
         pod = self.api.must("GET", f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}")
         count = before["status"]["containerStatuses"][0]["restartCount"]
         return bool(pod["status"]["containerStatuses"][0]["restartCount"] > count) and is_ready(pod)
+
+    def await_probes(self, node: str) -> None:
+        """
+        Return when the kubelet that runs on a node now has probed each of its Pods.
+
+        One that was started again may say of a Pod that it is not Ready, for as long as it has not asked it.
+        """
+        here = {
+            pod["metadata"]["name"]
+            for namespace, selector, _ in WORKLOADS
+            for pod in self.cluster.list_pods(namespace, selector)
+            if pod["spec"].get("nodeName") == node
+        }
+
+        def probed() -> bool:
+            status, metrics = self.api.request("GET", f"/api/v1/nodes/{node}/proxy/metrics/probes")
+            return status == 200 and here <= set(_PROBED.findall(metrics))
+
+        self.cluster.until(probed, f"the kubelet of {node} to have probed {sorted(here)}")
 
     def lead_from_elsewhere(self, node: str) -> None:
         """See to it that the controller that leads is not on a node: its own failure is another scenario."""
@@ -251,18 +275,32 @@ class Stage:
         return []
 
     def check(self) -> None:
-        """Hold the kernels of all nodes against the attachments, and against what others had put there."""
+        """Hold the kernels of all nodes and kubectl against the attachments; others' entries must be there still."""
+        hold_in_one_picture(self._picture, self._faults, seconds=SETTLE_SECONDS)
+
+    def _picture(self) -> object | None:
+        """Return which versions of attachments and routes there are, if nothing is on the move."""
+        if self._unsettled():
+            return None
+        versions = {name: each["metadata"]["resourceVersion"] for name, each in self.attachments().items()}
+        return versions, {name: self.route(name)["metadata"]["resourceVersion"] for name in ROUTES}
+
+    def _faults(self) -> list[str]:
+        found = []
         attachments = self.attachments()
         for name, node in self.cluster.nodes.items():
             ours, due = kernels.delivered(node), kernels.wanted(attachments, name)
-            assert ours == due, f"{name} has entries for {sorted(ours)}, and should for {sorted(due)}"
-            gone = self._foreign[name] - kernels.foreign(node)
-            assert not gone, f"of others on {name} is gone: {sorted(gone)}"
+            if ours != due:
+                found.append(f"{name} has entries for {sorted(ours)}, and should for {sorted(due)}")
+            if gone := self._foreign[name] - kernels.foreign(node):
+                found.append(f"of others on {name} is gone: {sorted(gone)}")
         table = self.api.kubectl("get", "gkeiproutes,addressattachments", "--all-namespaces", "--no-headers")
         for route, attachment in attachments.items():
-            pod, node = attachment["spec"]["pod"]["name"], attachment["spec"]["nodeName"]
+            spec = attachment["spec"]
+            pod, node = spec.get("pod", {}).get("name"), spec.get("nodeName")
             told = [line.split() for line in table.splitlines() if route in line.replace("/", " ").split()]
-            assert any({pod, "True"} <= set(line) for line in told), f"kubectl does not say that {pod} holds:\n{table}"
-            assert any({pod, node, "Programmed"} <= set(line) for line in told), (
-                f"kubectl does not name {node}:\n{table}"
-            )
+            if not any({pod, "True"} <= set(line) for line in told):
+                found.append(f"kubectl does not say that {pod} holds:\n{table}")
+            if not any({pod, node, "Programmed"} <= set(line) for line in told):
+                found.append(f"kubectl does not name {node}:\n{table}")
+        return found
