@@ -7,6 +7,8 @@ the one of the base that has its name). Nodes and agents do at once what they ar
 What is named by ``# unreadable: KIND NAME`` exists and could not be decoded; ``# cloud: {...}`` is what a
 cloud holds for each route, whatever is done. ``<case>.out.yaml``
 holds the statuses and attachments that stand in the end; instants are left out and epochs are numbered in their order.
+With ``# shown too: choices`` it also holds which Pod each route would choose and why, which no status says of
+what is judged and not acted on; with ``# shown too: events`` the Events that were sent on the way.
 ``PERSISTIP_REFRESH_GOLDEN=1 pytest tests/golden`` writes them anew: read the difference before you commit it.
 """
 
@@ -28,7 +30,7 @@ from persistip.model.gateway import Gateway, GatewayClass
 from persistip.model.keys import Kind, ObjectKey
 from persistip.model.meanings import MEANINGS
 from persistip.model.route import GKEIPRoute
-from persistip.runtime.rehearsal import Rehearsal
+from persistip.runtime.rehearsal import Rehearsal, Settled
 from persistip.strategies import ClusterObject
 from persistip.wire import from_model
 from persistip.wire.files import read_files
@@ -94,10 +96,28 @@ def settled(case: Path) -> str:
         for each in at_rest.objects.values()
         if isinstance(each, GatewayClass | Gateway | GKEIPRoute | AddressAttachment)
     ]
+    shown += told_too(case, at_rest)
     epochs = sorted({value for each in shown for value in epochs_in(each)} - {0})
     names = {value: f"E{number}" for number, value in enumerate(epochs, start=1)} | {0: 0}
     documents = [shorten(each, names) for each in shown]
     return yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=110)
+
+
+def told_too(case: Path, at_rest: Settled) -> Iterator[dict[str, Any]]:
+    """What a case asks to be shown beside the objects, as documents of their own."""
+    asked = re.search(r"^# shown too: (.+)$", case.read_text(), flags=re.MULTILINE)
+    names = asked[1].split() if asked else []
+    if "choices" in names:
+        for key, plan in at_rest.plans.items():
+            chosen, refused = plan.choice.pod, dict(plan.choice.refused)
+            meta = {"namespace": key.namespace, "name": key.name}
+            status = {"pod": chosen.meta.name if chosen else None, "rule": plan.choice.rule, "refused": refused}
+            yield {"kind": "Choice", "metadata": meta, "status": status}
+    if "events" in names:
+        for event in at_rest.events:
+            meta = {"namespace": event.regarding.namespace, "name": event.regarding.name}
+            status = {"type": "Warning" if event.warning else "Normal", "reason": str(event.reason)}
+            yield {"kind": "Event", "metadata": meta, "status": {**status, "message": event.message}}
 
 
 def epochs_in(value: Any) -> Iterator[int]:

@@ -123,7 +123,7 @@ def test_every_pod_is_told_why() -> None:
         "web-0 a holds the addresses",
         "web-1 a eligible, and as old as web-0",
         "web-2 a no, it is not Ready",
-        "web-4 a no, it has no IP of every family yet",
+        "web-4 a no, it has no IPv4 address yet",
         "web-5 a eligible, and older than web-0",
     ]
     assert section(said, "Which rule decided?") == ["newest; of those as old, the first by name"]
@@ -157,7 +157,7 @@ def test_newer_pod_that_does_not_hold_is_told_by_which_rule() -> None:
 def test_pod_that_waits_for_its_ip_is_chosen_and_holds_nothing() -> None:
     """With Exists a Pod without IP is chosen by a rule of its own, while nothing is programmed."""
     said = explain("nat", route(reactionMode="Exists"), pod("web-0", ips=()))
-    assert section(said, "Which Pods match app=nat?")[1:] == ["web-0 a no, it has no IP of every family yet"]
+    assert section(said, "Which Pods match app=nat?")[1:] == ["web-0 a no, it has no IPv4 address yet"]
     assert section(said, "Which rule decided?") == ["newest, waiting for its IP; no other Pod is eligible"]
 
 
@@ -315,7 +315,7 @@ def test_secondary_network_believes_ips_in_the_range_of_the_node_alone() -> None
     said = explain("nat", route(network="blue"), NETWORK, on_blue("in", "10.9.0.7"), on_blue("out", "10.8.0.7"))
     assert section(said, "Which Pods match app=nat?")[1:] == [
         "in b eligible",
-        "out b no, it has no IP of every family yet",
+        "out b no, it has no IPv4 address on network blue inside the ranges that its Node has of it yet",
     ]
     assert section(said, "Which rule decided?") == [
         "none: network 'blue' is a secondary network, which this version judges and does not program"
@@ -330,7 +330,9 @@ def test_move_on_a_secondary_network_refuses_an_ip_outside_the_range_of_the_node
     snapshot = Snapshot(objects=found, unreadable={}, absent=frozenset())
     case = _Case(snapshot, ObjectKey(Kind.ROUTE, "phone", "nat"), Policy(), find_reaction_modes(()))
     assert case.select("in").meta.name == "in"
-    with pytest.raises(ConfigError, match="Pod phone/out may not hold the addresses: it has no IP of every family yet"):
+    with pytest.raises(
+        ConfigError, match="Pod phone/out may not hold the addresses: it has no IPv4 address on network blue"
+    ):
         case.select("out")
 
 

@@ -173,10 +173,10 @@ def test_bad_listener_beside_a_good_one_is_said_below_once(furniture: str, said:
     assert all(lines[0].count(words) == 1 for words in said)
 
 
-def test_address_that_is_not_chosen_yet_has_words_in_the_table() -> None:
-    """A Gateway's address without a value is no gap between commas."""
+def test_address_without_a_value_has_words_in_the_table() -> None:
+    """An address without a value is no gap between commas, and nobody is promised that one will be reserved."""
     said = plan(documents=(FURNITURE.replace("value: 192.0.2.128/27}", "value: 192.0.2.128/27}, {type: IPAddress}"),))
-    assert "network/public   192.0.2.128/27, (to be reserved)   " in said.out
+    assert "network/public   192.0.2.128/27, (no value)   " in said.out
 
 
 @pytest.mark.parametrize("form", ["yaml", "json"])

@@ -176,7 +176,8 @@ def test_pod_without_ip_is_named_with_its_node_and_what_it_lacks() -> None:
     world.put(bare, route(reaction_mode="Exists"))
     world.settle()
     assert world.message("DPV2Ready").startswith(
-        "Pod x on Node a has no IPv4 address yet; before: nobody; rule: newest"
+        "Pod x on Node a has no IPv4 address yet; give it an IPv4 address, or let the route list IPv6 addresses "
+        "only; before: nobody; rule: newest"
     )
     world.put(pod("yy", "b", node_name="", ips=()))
     world.settle()

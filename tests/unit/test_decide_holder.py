@@ -46,8 +46,8 @@ def relabelled(found: Pod) -> Pod:
         (pod("x", "a", host_network=True), "uses the host network"),
         (pod("x", "a", node_name=""), "is not scheduled"),
         (pod("x", "z"), "is on Node z, which does not exist"),
-        (pod("x", "a", ips=()), "has no IP of every family yet"),
-        (pod("x", "a", ips=(ip_address("fd00::1"),)), "has no IP of every family yet"),
+        (pod("x", "a", ips=()), "has no IPv4 address yet"),
+        (pod("x", "a", ips=(ip_address("fd00::1"),)), "has no IPv4 address yet"),
     ],
 )
 def test_pod_that_may_not_hold_is_counted_with_its_reason(found: Pod, why: str) -> None:

@@ -90,7 +90,10 @@ def test_node_without_ranges_believes_nothing() -> None:
     ("annotations", "why"),
     [
         ({}, "is not attached to network blue"),
-        ({"interfaces": [{"interfaceName": "eth1", "network": "blue"}]}, "has no IP of every family yet"),
+        (
+            {"interfaces": [{"interfaceName": "eth1", "network": "blue"}]},
+            "has no IPv4 address on network blue inside the ranges that its Node has of it yet",
+        ),
         ({"interfaces": [{"interfaceName": "eth1", "interface": "nic"}]}, "is not attached to network blue"),
         ({"pod_ips": [{"networkName": "blue", "ip": "10.60.1.5"}]}, None),
     ],

@@ -372,6 +372,7 @@ def test_holder_without_an_ip_of_the_family_is_said(kernel: Kernel) -> None:
     plan = kernel.look(attrs.evolve(want, spec=attrs.evolve(want.spec, holder=four)))
     assert plan.actions == ()
     assert plan.reports[0].report.reason == "AwaitingPodIP"
+    assert plan.reports[0].report.message.startswith("the attachment names no IPv6 address of Pod x, ")
 
 
 def test_never_usable_address_is_refused_by_the_agent_too(kernel: Kernel) -> None:

@@ -309,9 +309,10 @@ def test_both_families_need_a_pod_with_both() -> None:
     only_four = pod("x", "a", ips=(ip_address("10.0.1.11"),))
     world.put(only_four, route("web", "203.0.113.9", "2001:db8::9"))
     world.settle()
-    assert world.condition("Ready") == ("False", "NoEligiblePod") or world.condition("Ready") == (
-        "False",
-        "AwaitingPodIP",
+    assert world.condition("Ready") == ("False", "NoEligiblePod")
+    assert world.message("DPV2Ready") == (
+        "1 Pod matches spec.podSelector, none may hold the addresses: 1 has no IPv6 address yet; "
+        "give Pod x an IPv6 address, or let the route list IPv4 addresses only"
     )
     world.put(pod("yy", "b"))
     world.settle()

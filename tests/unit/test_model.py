@@ -98,6 +98,24 @@ def test_special_address_is_never_usable(value: str) -> None:
     assert never_usable(ip_network(value)) is not None
 
 
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("::ffff:203.0.113.9", "203.0.113.9 is written as an IPv4-mapped IPv6 address; write 203.0.113.9 itself"),
+        (
+            "::ffff:203.0.113.0/120",
+            "203.0.113.0/24 is written as an IPv4-mapped IPv6 address; write 203.0.113.0/24 itself",
+        ),
+        ("::ffff:0:0/95", "::fffe:0:0/95 overlaps IPv4 addresses mapped into IPv6"),
+        ("fe00::/7", "fe00::/7 overlaps link-local"),
+        ("127.0.0.0/8", "127.0.0.0/8 is loopback"),
+    ],
+)
+def test_never_usable_address_is_told_what_it_is(value: str, why: str) -> None:
+    """What lies in a special range is of it, what is wider overlaps it; IPv4 in the clothes of IPv6 is told apart."""
+    assert never_usable(ip_network(value, strict=False)) == why
+
+
 @pytest.mark.parametrize("value", ["203.0.113.9", "10.0.0.0/8", "126.0.0.0/8", "2001:db8::/64", "fd00::1"])
 def test_ordinary_address_is_usable(value: str) -> None:
     """The list of special ranges takes nothing else."""

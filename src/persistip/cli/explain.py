@@ -211,7 +211,7 @@ class _Explanation:
                 answer = "no, since no parent admits the route"
             else:
                 answer = f"yes, it is in the pool of Gateway {via.namespace}/{via.name}"
-            yield spec.value, answer
+            yield spec.value or "(no value)", answer
 
     def _others(self) -> Iterator[str]:
         """Faults that are neither a parent's nor an address's."""

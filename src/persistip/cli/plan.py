@@ -37,6 +37,8 @@ Format = Literal["table", "yaml", "json"]
 _ORDER = (Kind.GATEWAY_CLASS, Kind.GATEWAY, Kind.ROUTE, Kind.ATTACHMENT)
 # What is ours of each status; the rest is others' and stays.
 _OURS = frozenset({"pods", "conditions", "addresses", "listeners"})
+# Files tell nothing about a cloud, and without one nobody reserves an address.
+_NO_VALUE = "(no value)"
 
 app = App(name="plan", help="Say what would stand in the cluster once everything has settled.")
 
@@ -186,7 +188,7 @@ def _route_row(route: GKEIPRoute, attachment: AddressAttachment | None) -> tuple
     ready = _condition(route, ConditionType.READY)
     return (
         route.key.path,
-        ", ".join(address.value for address in route.addresses),
+        ", ".join(address.value or _NO_VALUE for address in route.addresses),
         holder.pod_name if holder is not None else "",
         holder.node_name if holder is not None else "",
         ready.status if ready is not None else "",
@@ -199,7 +201,7 @@ def _gateway_row(gateway: Gateway) -> tuple[str, ...]:
     routes = {each.name: each.attached_routes for each in gateway.status.listeners}
     return (
         gateway.key.path,
-        ", ".join(address.value or "(to be reserved)" for address in gateway.addresses),
+        ", ".join(address.value or _NO_VALUE for address in gateway.addresses),
         ", ".join(f"{name} ({count} route{'s' * (count != 1)})" for name, count in routes.items()),
         programmed.status if programmed is not None else "",
         programmed.reason if programmed is not None else "",

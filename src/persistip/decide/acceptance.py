@@ -192,6 +192,6 @@ def _resolve_addresses(
 def _not_in_pool(prefix: Prefix, granting: tuple[_Granting, ...]) -> str:
     if owner := next((owner for parent in granting if (owner := parent.pool.owner(prefix))), None):
         return f"{show(prefix)} belongs to Gateway {owner.key.path}, which lists it too; claim it through that one"
-    names = ", ".join(f"{parent.gateway.namespace}/{parent.gateway.name}" for parent in granting)
-    pool = ", ".join(show(entry.prefix) for parent in granting for entry in parent.pool.usable)
+    names = ", ".join(dict.fromkeys(f"{parent.gateway.namespace}/{parent.gateway.name}" for parent in granting))
+    pool = ", ".join(dict.fromkeys(show(entry.prefix) for parent in granting for entry in parent.pool.usable))
     return f"{show(prefix)} is not in the pool of Gateway {names} (usable: {pool})"

@@ -17,10 +17,8 @@ from persistip.decide.networks import network_refusal
 from persistip.model.attachment import AddressAttachment, Holder
 from persistip.model.evolving import evolve
 from persistip.model.pod import Pod
-from persistip.model.route import GKEIPRoute
+from persistip.model.route import DEFAULT_NETWORK, GKEIPRoute
 from persistip.model.views import Admits, RouteView
-
-LACKS_IP = "has no IP of every family yet"
 
 
 @attrs.frozen(kw_only=True)
@@ -102,7 +100,7 @@ def find_candidates(view: RouteView, route: GKEIPRoute, mode: Admits, families: 
             refusals.append((pod, f"shares IP {doubled[0]} with Pod {_name(doubled[1], beside=pod)}"))
         elif len(pod.ips_of(families)) < len(families):
             without_ip.append(pod)
-            refusals.append((pod, LACKS_IP))
+            refusals.append((pod, f"has no {lacking_families(pod, families)} address{_where(route)} yet"))
         else:
             eligible.append(pod)
     return Candidates(
@@ -111,6 +109,17 @@ def find_candidates(view: RouteView, route: GKEIPRoute, mode: Admits, families: 
         refusals=tuple(refusals),
         conflicts=tuple(sorted(conflicts)),
     )
+
+
+def lacking_families(pod: Pod, families: frozenset[int]) -> str:
+    """The families of the addresses of which *pod* has no IP, in words."""
+    return " and ".join(f"IPv{family}" for family in sorted(families - {ip.version for ip in pod.ips}))
+
+
+def _where(route: GKEIPRoute) -> str:
+    if route.network_name == DEFAULT_NETWORK:
+        return ""
+    return f" on network {route.network_name} inside the ranges that its Node has of it"
 
 
 def _doubled_ip(

@@ -102,7 +102,11 @@ def _find_pin(attachment: AddressAttachment, holder: Holder, former: Pin | None,
     families = {prefix.version for prefix in attachment.spec.held_prefixes}
     ips = [ip for ip in holder.pod_ips if ip.version in families]
     if len(ips) < len(families):
-        said = f"Pod {holder.pod_name} has no IP of every family of its addresses"
+        lacking = " and ".join(f"IPv{family}" for family in sorted(families - {ip.version for ip in ips}))
+        said = (
+            f"the attachment names no {lacking} address of Pod {holder.pod_name}, to which the {lacking} addresses "
+            f"could go; give the Pod one, or leave those addresses out of the route"
+        )
         return Trouble(reason=Reason.AWAITING_POD_IP, message=said)
     answers = [
         link for ip in ips if (link := state.pod_links.get(ip)) is not None and link.hardware_address is not None

@@ -28,8 +28,9 @@ class Choice:
     The Pod that should hold the addresses, or None.
 
     ``refused`` counts the matching Pods by why they may not hold the addresses; ``conflicts`` are the sentences about
-    IPs that two Pods claim. ``awaits_ip``: the Pod is chosen, but nothing can be programmed until it has an IP of every
-    family. ``recheck_at``: when time alone may change the choice.
+    IPs that two Pods claim; ``without_ip`` is the first by name of the Pods that lack nothing but an IP. ``awaits_ip``:
+    the Pod is chosen, but nothing can be programmed until it has an IP of every family. ``recheck_at``: when time alone
+    may change the choice.
     """
 
     pod: Pod | None = None
@@ -37,6 +38,7 @@ class Choice:
     matched: int = 0
     refused: tuple[tuple[str, int], ...] = ()
     conflicts: tuple[str, ...] = ()
+    without_ip: Pod | None = None
     awaits_ip: bool = False
     recheck_at: float | None = None
 
@@ -54,7 +56,12 @@ def select_holder(view: RouteView, families: frozenset[int]) -> Choice:
     found = find_candidates(view, route, mode, families)
     holder = present_holder(route, view.attachment)
     present = holder.pod_uid if holder is not None else None
-    base = Choice(matched=found.matched, refused=found.counts, conflicts=found.conflicts)
+    base = Choice(
+        matched=found.matched,
+        refused=found.counts,
+        conflicts=found.conflicts,
+        without_ip=min(found.without_ip, key=lambda pod: pod.meta.name, default=None),
+    )
 
     if route.meta.annotations.get(HOLD) == "true" and present is not None:
         held = next((pod for pod in view.pods if pod.meta.uid == present and not pod.is_finished), None)

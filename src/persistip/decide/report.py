@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from persistip.decide.candidates import lacking_families
 from persistip.decide.cloud import say_cloud
 from persistip.decide.events import find_origin, with_origin
 from persistip.decide.handover import holder_report, is_leaving, is_outdated
@@ -89,10 +90,11 @@ def _datapath(
         return _awaiting_own(attachment)
     if verdict.unserved:
         return _Said(Status.FALSE, Reason.UNSUPPORTED, verdict.unserved)
+    families = frozenset(claim.prefix.version for claim in verdict.claims)
     if choice.pod is None:
-        return _no_pod(choice, route)
+        return _no_pod(choice, route, families)
     if choice.awaits_ip:
-        return _awaiting_ip(choice, choice.pod, verdict)
+        return _awaiting_ip(choice, choice.pod, families)
     if waits := _awaiting_others(view, verdict, attachment) or _awaiting_sight(view, verdict, attachment):
         return waits
     held = attachment.spec.held_prefixes if attachment is not None else ()
@@ -103,7 +105,7 @@ def _datapath(
     return _holders_word(view, attachment, choice)
 
 
-def _no_pod(choice: Choice, route: GKEIPRoute) -> _Said:
+def _no_pod(choice: Choice, route: GKEIPRoute, families: frozenset[int]) -> _Said:
     """Nobody may hold the addresses: how many matched, and why each kind was refused."""
     if choice.matched == 0:
         said = f"no Pod in namespace {route.meta.namespace} matches spec.podSelector ({route.pod_selector})"
@@ -112,7 +114,9 @@ def _no_pod(choice: Choice, route: GKEIPRoute) -> _Said:
         more = f" (and {len(choice.conflicts) - 1} more like it)" if len(choice.conflicts) > 1 else ""
         said = f"{choice.conflicts[0]}{more}, so nobody can say whose it is; {_counted(choice)}"
         return _Said(Status.FALSE, Reason.POD_IP_CONFLICT, said)
-    return _Said(Status.FALSE, Reason.NO_ELIGIBLE_POD, _counted(choice))
+    lacking = choice.without_ip
+    advice = _how_to_get_ip(lacking, f"Pod {lacking.meta.name}", families) if lacking is not None else ""
+    return _Said(Status.FALSE, Reason.NO_ELIGIBLE_POD, _counted(choice) + advice)
 
 
 def _counted(choice: Choice) -> str:
@@ -129,14 +133,20 @@ def _plural(why: str) -> str:
     return f"{_PLURALS.get(verb, verb)} {rest}"
 
 
-def _awaiting_ip(choice: Choice, pod: Pod, verdict: Verdict) -> _Said:
+def _awaiting_ip(choice: Choice, pod: Pod, families: frozenset[int]) -> _Said:
     """The chosen Pod has no IP yet: which one is missing, and where it is to come from."""
-    families = {claim.prefix.version for claim in verdict.claims}
-    lacking = " and ".join(f"IPv{family}" for family in sorted(families - {ip.version for ip in pod.ips}))
-    said = f"Pod {pod.meta.name} on Node {pod.node_name} has no {lacking} address yet"
+    said = f"Pod {pod.meta.name} on Node {pod.node_name} has no {lacking_families(pod, families)} address yet"
     others = choice.matched - 1
     beside = f"; of {others} other Pod{'s' if others > 1 else ''} none is eligible" if others else ""
-    return _Said(Status.FALSE, Reason.AWAITING_POD_IP, said + beside)
+    return _Said(Status.FALSE, Reason.AWAITING_POD_IP, said + beside + _how_to_get_ip(pod, "it", families))
+
+
+def _how_to_get_ip(pod: Pod, who: str, families: frozenset[int]) -> str:
+    """A Pod gets all its IPs at once: one that has some waits for nothing, and something must be changed."""
+    if not pod.ips:
+        return f"; {who} has no IP at all: `kubectl describe pod {pod.meta.name}` says what it waits for"
+    lacking, present = lacking_families(pod, families), pod.ips[0].version
+    return f"; give {who} an {lacking} address, or let the route list IPv{present} addresses only"
 
 
 def _awaiting_own(attachment: AddressAttachment) -> _Said:

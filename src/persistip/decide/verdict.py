@@ -8,6 +8,7 @@ the route its reason.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import attrs
@@ -17,6 +18,9 @@ from persistip.model.attachment import Reference
 from persistip.model.conditions import ACCEPTANCE_ORDER, Reason
 from persistip.model.gateway import CLASS_NAMES, ClassBehaviour
 from persistip.model.keys import ObjectKey
+
+# The name of a field and, of a list, the number of the entry.
+_WORD_AND_INDEX = re.compile(r"([^\[]+)(?:\[(\d+)\])?")
 
 
 @attrs.frozen(kw_only=True)
@@ -94,5 +98,12 @@ class Verdict:
 
 
 def in_order(faults: Iterable[Fault]) -> tuple[Fault, ...]:
-    """The order of the reasons; within one, that of the fields."""
-    return tuple(sorted(faults, key=lambda fault: (ACCEPTANCE_ORDER.index(fault.reason), fault.path, fault.message)))
+    """The order of the reasons; within one, that of the fields, and of their entries as they are counted."""
+    return tuple(
+        sorted(faults, key=lambda fault: (ACCEPTANCE_ORDER.index(fault.reason), _as_counted(fault.path), fault.message))
+    )
+
+
+def _as_counted(path: str) -> tuple[tuple[str, int], ...]:
+    """The path with its indices as numbers: the second entry comes before the tenth."""
+    return tuple((word, int(index or 0)) for word, index in _WORD_AND_INDEX.findall(path))

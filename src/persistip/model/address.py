@@ -132,6 +132,7 @@ def sort_key(prefix: Prefix) -> tuple[int, int, int]:
     return prefix.version, int(prefix.network_address), prefix.prefixlen
 
 
+_MAPPED = IPv6Network("::ffff:0:0/96")
 _NEVER = (
     (ip_network("0.0.0.0/8"), "the unspecified network"),
     (ip_network("127.0.0.0/8"), "loopback"),
@@ -140,7 +141,7 @@ _NEVER = (
     (ip_network("255.255.255.255/32"), "broadcast"),
     (ip_network("::/128"), "the unspecified address"),
     (ip_network("::1/128"), "loopback"),
-    (ip_network("::ffff:0:0/96"), "IPv4-mapped"),
+    (_MAPPED, "IPv4 addresses mapped into IPv6"),
     (ip_network("fe80::/10"), "link-local"),
     (ip_network("ff00::/8"), "multicast"),
 )
@@ -151,8 +152,16 @@ def never_usable(prefix: Prefix) -> str | None:
     """
     Why no cluster may ever use *prefix*, or None.
 
-    Loopback, link-local, multicast, the unspecified address and a default route, each also when only overlapped.
+    Loopback, link-local, multicast, the unspecified address, IPv4 mapped into IPv6 and a default route, each also when
+    only overlapped.
     """
     if prefix.prefixlen == 0:
         return f"{prefix} is a default route"
-    return next((f"{show(prefix)} is {what}" for range_, what in _NEVER if is_overlapping(prefix, range_)), None)
+    if isinstance(prefix, IPv6Network) and prefix.subnet_of(_MAPPED):
+        # Told as IPv4: how the other is written differs between versions of Python.
+        as_ipv4 = show(IPv4Network((int(prefix.network_address) & 0xFFFF_FFFF, prefix.prefixlen - _MAPPED.prefixlen)))
+        return f"{as_ipv4} is written as an IPv4-mapped IPv6 address; write {as_ipv4} itself"
+    for range_, what in _NEVER:
+        if is_overlapping(prefix, range_):
+            return f"{show(prefix)} {'is' if is_within(prefix, range_) else 'overlaps'} {what}"
+    return None

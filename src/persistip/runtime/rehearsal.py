@@ -56,12 +56,13 @@ class Settled:
     A cluster at rest.
 
     ``plans``: what is decided of each route now that nothing is left to do. ``unreadable``: of what nothing is decided,
-    since something that it rests on could not be read, and why.
+    since something that it rests on could not be read, and why. ``events``: those that were sent on the way, in order.
     """
 
     objects: Mapping[ObjectKey, ClusterObject]
     plans: Mapping[ObjectKey, RoutePlan]
     unreadable: Mapping[ObjectKey, str]
+    events: tuple[RecordEvent, ...] = ()
 
     def attachment_of(self, route: ObjectKey) -> AddressAttachment | None:
         """The attachment that decides for a route."""
@@ -97,6 +98,7 @@ class Rehearsal:
         self._touched: set[ObjectKey] = set()
         self._changed: set[ObjectKey] = set()
         self._former: dict[ObjectKey, str] = {}
+        self._events: list[RecordEvent] = []
         found = {each.key: each for each in objects}
         self._update({key: found[key] for key in sorted(found)}, unreadable or {})
         self._touched |= self._catalog.keys()
@@ -118,6 +120,7 @@ class Rehearsal:
 
     def settle(self) -> Settled:
         """Plan and write until nothing is left to do; BugError when there is no end to it."""
+        self._events = []
         for _ in range(_LEAST_ROUNDS + _ROUNDS_PER_OBJECT * len(self._catalog.keys())):
             touched, self._touched = self._touched, set()
             for key in sorted(touched):
@@ -138,6 +141,7 @@ class Rehearsal:
             objects={key: self._present(key) for key in sorted(self._catalog.objects)},
             plans={view.key: plan_route(view) for view in views if isinstance(view, RouteView) and view.facts},
             unreadable=unreadable,
+            events=tuple(self._events),
         )
 
     # ------------------------------------------------------------ the API
@@ -183,7 +187,9 @@ class Rehearsal:
                     is_gone = present.meta.is_terminating and not finalizers
                     new = attrs.evolve(present, meta=attrs.evolve(present.meta, finalizers=finalizers))
                     self._update({key: None if is_gone else new}, {})
-                case RecordEvent() | ReportNode():
+                case RecordEvent():
+                    self._events.append(action)
+                case ReportNode():
                     continue
 
     def _delete(self, key: ObjectKey) -> None:
