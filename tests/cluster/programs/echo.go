@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -21,26 +22,25 @@ const (
 	bufferBytes   = 8 << 20
 )
 
+var podFolder = regexp.MustCompile(`/pods/([0-9a-f-]{36})/etc-hosts `)
+
 // serveEcho is the application in a Pod, in the words that the client of `persistip lab` understands. It answers each
 // datagram from the address that it came to, with the datagram and its own name; streams to who asks for it (see
 // streams.go); answers each line of a TCP connection likewise; and says over HTTP whether it is ready.
 //
-//	POD_NAME, POD_UID     said in every answer, with an @ between them
+//	POD_NAME              said in every answer, with an @ and the Pod's UID
 //	PERSISTENT_ADDRESSES  put on the Pod's own lo at start: the application holds the address itself
-//	PORT                  TCP and UDP, IPv4 and IPv6 (default 7)
+//	PORT                  TCP and UDP, IPv4 and IPv6 (default 5060)
 //	READY_AFTER_SECONDS   a slow start (default 0)
-//	SHUTDOWN_SECONDS      how long it goes on serving after SIGTERM (default 1)
+//	SHUTDOWN_SECONDS      how long it goes on serving after SIGTERM: for as long as a move takes (default 2)
 func serveEcho([]string) error {
 	for _, address := range strings.FieldsFunc(os.Getenv("PERSISTENT_ADDRESSES"), isSeparator) {
 		if err := hold(address); err != nil {
 			return fmt.Errorf("%s cannot be put on lo: %w", address, err)
 		}
 	}
-	name := []byte(os.Getenv("POD_NAME"))
-	if uid := os.Getenv("POD_UID"); uid != "" {
-		name = append(append(name, '@'), uid...)
-	}
-	port := int(secondsOf("PORT", 7))
+	name := []byte(os.Getenv("POD_NAME") + "@" + ownUID())
+	port := int(secondsOf("PORT", 5060))
 	for _, family := range []string{"4", "6"} {
 		udp, err := net.ListenUDP("udp"+family, &net.UDPAddr{Port: port})
 		if err != nil {
@@ -62,10 +62,19 @@ func serveEcho([]string) error {
 		told := make(chan os.Signal, 1)
 		signal.Notify(told, syscall.SIGTERM)
 		<-told
-		time.Sleep(time.Duration(secondsOf("SHUTDOWN_SECONDS", 1) * float64(time.Second)))
+		time.Sleep(time.Duration(secondsOf("SHUTDOWN_SECONDS", 2) * float64(time.Second)))
 		os.Exit(0)
 	}()
 	return serveReadiness(&ready)
+}
+
+// ownUID tells this Pod from an earlier one of its name: the kubelet mounts a file of the Pod's own folder.
+func ownUID() string {
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	if found := podFolder.FindSubmatch(mounts); found != nil {
+		return string(found[1])
+	}
+	return ""
 }
 
 func isSeparator(r rune) bool { return r == ',' || r == ' ' }

@@ -2,8 +2,9 @@
 How does persistip come into the cluster?
 
 Only as a page says: the commands are read from docs/how-to/install-on-a-cluster.md and run by the cluster's
-administrator. Here is nothing but the images under the names that the pages use, and Gateway API's definitions from
-their Go module, since nothing is pulled.
+administrator, and what they apply are docs/examples, as they stand there. Here is nothing but the images under the
+names that the pages use, the same application for each of the examples, and Gateway API's definitions from their Go
+module, since nothing is pulled.
 """
 
 import re
@@ -16,8 +17,11 @@ from realcluster.cluster import ECHO, Cluster
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "how-to" / "install-on-a-cluster.md"
-EXAMPLES = ROOT / "tests" / "cluster" / "workloads"
-NAMES = {built_image.TAG: "registry.example/persistip:1", ECHO: "registry.example/sip:1"}
+EXAMPLES = ROOT / "docs" / "examples"
+APPLICATIONS = ("sip", "border", "egress")
+NAMES = {
+    "registry.example/persistip:1": built_image.TAG, **{f"registry.example/{each}:1": ECHO for each in APPLICATIONS},
+}  # fmt: skip
 INSTALL_SECONDS = 120.0
 SYSTEM = "persistip-system"
 
@@ -35,7 +39,7 @@ def bring_images(cluster: Cluster) -> None:
 
     for node in cluster.nodes.values():
         node.import_images([archive])
-        for source, name in NAMES.items():
+        for name, source in NAMES.items():
             node.ctr("images", "tag", source, name)
 
 

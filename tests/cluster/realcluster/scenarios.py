@@ -35,8 +35,8 @@ SCENARIOS: list[Scenario] = []
 
 
 def leader_elsewhere(stage: Stage) -> None:
-    """Keep the leading controller off the node of the relay."""
-    stage.lead_from_elsewhere(stage.node_of("relay"))
+    """Keep the leading controller off the node of the border's holder."""
+    stage.lead_from_elsewhere(stage.node_of("border"))
 
 
 def scenario(
@@ -70,10 +70,10 @@ def pod_of_a_stateful_set_is_deleted(stage: Stage) -> None:
     await_move(stage, "sip-0", lambda: delete(stage, "sip-0"))
 
 
-@scenario("Pod deleted, Deployment with a standby", "relay", lossless=True)
+@scenario("Pod deleted, Deployment with a standby", "border", lossless=True)
 def pod_with_a_standby_is_deleted(stage: Stage) -> None:
     """The standby takes over while the old Pod ends."""
-    await_move(stage, "relay", lambda: delete(stage, "relay"))
+    await_move(stage, "border", lambda: delete(stage, "border"))
 
 
 @scenario("container killed (-9)", "sip-1")
@@ -84,40 +84,39 @@ def container_is_killed(stage: Stage) -> None:
     stage.await_restart(pod)
 
 
-@scenario("readiness fails, and recovers", "relay")
+@scenario("readiness fails, and recovers", "border")
 def readiness_fails(stage: Stage) -> None:
-    """The standby takes over, and keeps the address until the first is Ready for as long as damping asks."""
-    first = stage.holder("relay")
-    application = ("exec", first["metadata"]["name"], "--", "/app", "set")
-    await_move(stage, "relay", lambda: stage.kubectl(*application, "false"))
-    await_move(stage, "relay", lambda: stage.kubectl(*application, "true"))
+    """The standby takes over, and keeps the address: the route's failback is `never`."""
+    first = stage.holder("border")
+    await_move(stage, "border", lambda: stage.set_ready(first, False))
+    stage.set_ready(first, True)
 
 
-@scenario("rollout restart of the Deployment", "relay", lossless=True)
+@scenario("rollout restart of the Deployment", "border", lossless=True)
 def deployment_is_rolled(stage: Stage) -> None:
     """Every Pod is replaced by another, one at a time."""
 
     def roll() -> None:
-        stage.kubectl("rollout", "restart", "deployment/relay")
-        stage.kubectl("rollout", "status", "deployment/relay", "--timeout=60s")
+        stage.kubectl("rollout", "restart", "deployment/border")
+        stage.kubectl("rollout", "status", "deployment/border", "--timeout=60s")
 
-    await_move(stage, "relay", roll)
+    await_move(stage, "border", roll)
 
 
 # ---------------------------------------------------------------- nodes
-@scenario("node drained", "relay", lossless=True)
+@scenario("node drained", "border", lossless=True)
 def node_is_drained(stage: Stage) -> None:
     """All Pods of the holder's node are evicted, as its PodDisruptionBudgets allow."""
-    node = stage.node_of("relay")
-    await_move(stage, "relay", lambda: stage.kubectl("drain", node, "--ignore-daemonsets", "--force", "--timeout=60s"))
+    node = stage.node_of("border")
+    await_move(stage, "border", lambda: stage.kubectl("drain", node, "--ignore-daemonsets", "--force", "--timeout=60s"))
     stage.kubectl("uncordon", node)
 
 
-@scenario("power cut, with a standby elsewhere", "relay", prepare=leader_elsewhere)
+@scenario("power cut, with a standby elsewhere", "border", prepare=leader_elsewhere)
 def power_is_cut(stage: Stage) -> None:
     """The holder's node is gone until Kubernetes finds that out; later it comes back."""
-    node = stage.node_of("relay")
-    await_move(stage, "relay", stage.cluster.nodes[node].cut_power)
+    node = stage.node_of("border")
+    await_move(stage, "border", stage.cluster.nodes[node].cut_power)
     stage.boot(node)
 
 
@@ -129,35 +128,35 @@ def node_is_rebooted(stage: Stage) -> None:
     stage.boot(node)
 
 
-@scenario("node cut off from the API server", "relay", prepare=leader_elsewhere)
+@scenario("node cut off from the API server", "border", prepare=leader_elsewhere)
 def api_is_out_of_reach(stage: Stage) -> None:
     """The holder's node goes on delivering while Kubernetes gives it up."""
-    node = stage.node_of("relay")
-    await_move(stage, "relay", lambda: stage.cluster.segment.cut(node, "api"))
+    node = stage.node_of("border")
+    await_move(stage, "border", lambda: stage.cluster.segment.cut(node, "api"))
     stage.cluster.segment.heal(node)
 
 
-@scenario("node cut off from everything", "relay", prepare=leader_elsewhere)
+@scenario("node cut off from everything", "border", prepare=leader_elsewhere)
 def everything_is_out_of_reach(stage: Stage) -> None:
     """The holder's node is alone until Kubernetes gives it up; later it comes back with what it knew."""
-    node = stage.node_of("relay")
-    await_move(stage, "relay", lambda: stage.cluster.segment.cut(node, "both"))
+    node = stage.node_of("border")
+    await_move(stage, "border", lambda: stage.cluster.segment.cut(node, "both"))
     stage.cluster.segment.heal(node)
 
 
-@scenario(f"node cut off from the fabric alone for {CUT_SECONDS:g} s", "relay")
+@scenario(f"node cut off from the fabric alone for {CUT_SECONDS:g} s", "border")
 def fabric_is_out_of_reach(stage: Stage) -> None:
     """The kubelet goes on reporting, so Kubernetes sees nothing, and nothing moves."""
-    node = stage.node_of("relay")
+    node = stage.node_of("border")
     stage.cluster.segment.cut(node, "fabric")
     time.sleep(CUT_SECONDS)
     stage.cluster.segment.heal(node)
 
 
-@scenario("kubelet and containerd killed and started again", "relay", lossless=True)
+@scenario("kubelet and containerd killed and started again", "border", lossless=True)
 def daemons_are_killed(stage: Stage) -> None:
     """Containers live on without them; a new kubelet may take a Pod for not Ready until it has probed it."""
-    name_of_node = stage.node_of("relay")
+    name_of_node = stage.node_of("border")
     node = stage.cluster.nodes[name_of_node]
     for name in ("kubelet", "containerd"):
         node.stop_daemon(name, signal.SIGKILL)
@@ -176,14 +175,14 @@ def agent_is_killed(stage: Stage) -> None:
     stage.await_restart(agent)
 
 
-@scenario("all agents rolled", "relay", lossless=True)
+@scenario("all agents rolled", "border", lossless=True)
 def agents_are_rolled(stage: Stage) -> None:
     """A new version of the DaemonSet goes from node to node."""
     stage.api.kubectl("-n", SYSTEM, "rollout", "restart", "daemonset/persistip-agent")
     stage.api.kubectl("-n", SYSTEM, "rollout", "status", "daemonset/persistip-agent", "--timeout=60s")
 
 
-@scenario("both controllers killed (-9), and a Pod deleted", "relay")
+@scenario("both controllers killed (-9), and a Pod deleted", "border")
 def controllers_are_killed(stage: Stage) -> None:
     """Nobody decides until one of them is back."""
 
@@ -191,24 +190,24 @@ def controllers_are_killed(stage: Stage) -> None:
 
     def act() -> None:
         stage.kill(*controllers)
-        delete(stage, "relay")
+        delete(stage, "border")
 
-    await_move(stage, "relay", act)
+    await_move(stage, "border", act)
     stage.await_restart(*controllers)
 
 
-@scenario(f"API server gone for {API_GONE_SECONDS:g} s during a move", "relay")
+@scenario(f"API server gone for {API_GONE_SECONDS:g} s during a move", "border")
 def api_server_is_gone(stage: Stage) -> None:
     """A Pod is deleted, and the API server killed at once."""
 
     def act() -> None:
-        delete(stage, "relay")
+        delete(stage, "border")
         stage.api.server.end(signal.SIGKILL)
         time.sleep(API_GONE_SECONDS)
         stage.api.server.start()
         stage.api.await_ready()
 
-    await_move(stage, "relay", act)
+    await_move(stage, "border", act)
 
 
 # ---------------------------------------------------------------- routes
@@ -217,13 +216,13 @@ def route_is_edited(stage: Stage) -> None:
     """What stands in the route before and after is not interrupted."""
     path = f"/apis/networking.gke.io/v1/namespaces/{NAMESPACE}/gkeiproutes/sip-0"
     addresses = stage.route("sip-0")["spec"]["addresses"]
-    for wanted in ([*addresses, {"type": "IPAddress", "value": "192.0.2.142"}], addresses):
+    for wanted in ([*addresses, {"type": "IPAddress", "value": "192.0.2.132"}], addresses):
         stage.api.must("PATCH", path, {"spec": {"addresses": wanted}}, content_type="application/merge-patch+json")
         stage.await_prefixes("sip-0", len(wanted))
 
 
-@scenario("route deleted and made again", "relay")
+@scenario("route deleted and made again", "border")
 def route_is_made_again(stage: Stage) -> None:
     """The same name, another route: the first is drained before the second has the address."""
-    stage.kubectl("delete", "gkeiproute", "relay")
-    stage.kubectl("apply", f"--filename={EXAMPLES / 'standby.yaml'}")
+    stage.kubectl("delete", "gkeiproute", "border")
+    stage.kubectl("apply", f"--filename={EXAMPLES / '30-standby.yaml'}")

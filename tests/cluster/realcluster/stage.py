@@ -20,12 +20,14 @@ from realcluster.objects import condition, is_ready
 from realcluster.picture import hold_in_one_picture
 from realcluster.results import Result, result_of
 
-NAMESPACE = "phone"
-ROUTES = ("sip-0", "sip-1", "relay")
+NAMESPACE = "telephony"
+ROUTES = ("sip-0", "sip-1", "border", "egress")
 SETTLE_SECONDS = 120.0
 QUIET_SECONDS = 1.0
 FLOW_SECONDS = 10.0
-WORKLOADS = ((NAMESPACE, "app=sip", 2), (NAMESPACE, "app=relay", 2), (installed.SYSTEM, "", None))
+WORKLOADS = (
+    (NAMESPACE, "app=sip", 2), (NAMESPACE, "app=border", 2), (NAMESPACE, "app=egress", 1), (installed.SYSTEM, "", None),
+)  # fmt: skip
 
 # In the metrics of a kubelet: a Pod whose readiness it has found good since it was started.
 _PROBED = re.compile(r'^prober_probe_total\{.*pod="([^"]+)".*probe_type="Readiness".*result="successful"', re.MULTILINE)
@@ -125,6 +127,10 @@ class Stage:
         for pod in pods:
             container = pod["status"]["containerStatuses"][0]["containerID"].partition("//")[2]
             self.cluster.nodes[pod["spec"]["nodeName"]].kill_container(container)
+
+    def set_ready(self, pod: Manifest, is_well: bool) -> None:
+        """Tell the application in a Pod what to answer to the kubelet's probe from now on."""
+        self.kubectl("exec", pod["metadata"]["name"], "--", "/app", "set", str(is_well).lower())
 
     def await_restart(self, *pods: Manifest) -> None:
         """Return when the kubelets have started other containers in the place of those that were there before."""
