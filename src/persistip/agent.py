@@ -20,9 +20,10 @@ from operator import attrgetter
 
 import attrs
 
+from persistip.decide.versions import Versions
 from persistip.errors import BackendError
 from persistip.model.actions import ReportNode
-from persistip.model.attachment import AddressAttachment, NodeStateName
+from persistip.model.attachment import AddressAttachment, NodeReport, NodeStateName
 from persistip.model.keys import Kind, ObjectKey, node_label
 from persistip.runtime.clock import SystemClock
 from persistip.runtime.cycle import NodeCycle, Pass
@@ -83,6 +84,7 @@ class Agent:
         self._announcer = announcer
         self._label = node_label(node_name)
         self._attachments: dict[ObjectKey, AddressAttachment] = {}
+        self._versions = Versions()
         self._unread: set[ObjectKey] = set()
         self._telemetry = telemetry or Silence()
         self._watchdog = Watchdog()
@@ -166,7 +168,8 @@ class Agent:
         unread = set() if Kind.ATTACHMENT in batch.resynced else self._unread - batch.objects.keys()
         for key, found in batch.objects.items():
             if isinstance(found, AddressAttachment):
-                known[key] = found
+                # What our own report returned is newer than what the watch has come to; it will come to that, too.
+                known[key] = found if self._versions.deliver(found) else self._attachments.get(key, found)
             elif key.kind is Kind.ATTACHMENT:
                 known.pop(key, None)
         for key, why in batch.unreadable.items():
@@ -177,6 +180,8 @@ class Agent:
                 unread.add(key)
             self._telemetry.count(UNREADABLE, key.kind)
             logger.warning("cannot read an object", extra={"object": str(key), "error": why})
+        for key in self._attachments.keys() - known.keys():
+            self._versions.depart(key)
         is_news = unread != self._unread or not _is_same(known, self._attachments)
         self._attachments, self._unread = known, unread
         for kind in batch.resynced:
@@ -226,13 +231,25 @@ class Agent:
         self._eager_passes = _EAGER_PASSES
         self._wake.set()
 
-    def _note_report(self, action: ReportNode) -> None:
-        """Our own entry as written is part of the next view; the watch will say it again."""
-        for key, attachment in self._attachments.items():
-            if attachment.meta.uid == action.uid:
-                others = tuple(report for report in attachment.nodes if report.node_name != self.node_name)
-                self._attachments[key] = attrs.evolve(attachment, nodes=(*others, action.report))
-                return
+    def _note_report(self, action: ReportNode, written: object | None) -> None:
+        """
+        The attachment as our report left it is part of the next view; the watch will say it again.
+
+        Unless it has told of a later write: what that one made of our word is what stands, and where it has undone it,
+        its delivery was news to nobody, since the attachment was as before.
+        """
+        known = next((each for each in self._attachments.values() if each.meta.uid == action.uid), None)
+        if known is None or not isinstance(written, AddressAttachment):
+            return
+        noted = attrs.evolve(known, nodes=(*_of_others(known, self.node_name), action.report))
+        if self._versions.write(written):
+            self._attachments[known.key] = written
+            is_news = _essence(written) != _essence(noted)
+        else:
+            is_news = self._versions.is_overtaken(written) and _essence(known) != _essence(noted)
+        if is_news:
+            self._note_grants()
+            self._urge()
 
     async def _work(self) -> None:
         await self.synced.wait()
@@ -307,6 +324,10 @@ def _essence(attachment: AddressAttachment) -> AddressAttachment:
     """All that a decision can rest on: without version, instants of reports, and their order."""
     reports = sorted((attrs.evolve(report, at=0.0) for report in attachment.nodes), key=attrgetter("node_name"))
     return attrs.evolve(attachment, meta=attrs.evolve(attachment.meta, resource_version=""), nodes=tuple(reports))
+
+
+def _of_others(attachment: AddressAttachment, node_name: str) -> tuple[NodeReport, ...]:
+    return tuple(report for report in attachment.nodes if report.node_name != node_name)
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

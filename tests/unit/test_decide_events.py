@@ -1,6 +1,7 @@
 """Which Events are sent: for real moves, for conflicts on both sides, for nodes that fail; and for nothing else."""
 
 import attrs
+import pytest
 from world import World, holder, pod, route
 
 from persistip.decide.plan_route import plan_route
@@ -138,3 +139,35 @@ def test_refusal_for_another_reason_is_no_conflict() -> None:
     world.put(attrs.evolve(found, reaction_mode="Sometimes"))
     actions = plan_route(world.view("late")).actions
     assert [each.reason for each in actions if isinstance(each, RecordEvent)] == ["UnsupportedValue"]
+
+
+@pytest.mark.parametrize(("mode", "told"), [("hovering", 1), ("fast", 1), ("standard", 0)])
+def test_attachment_of_a_strange_mode_that_outlives_its_route_is_told_once(mode: str, told: int) -> None:
+    """No route is left whose condition could say it, and agents that do not know the mode will not let go."""
+    world = settled()
+    stands = world.attachment()
+    world.put(attrs.evolve(stands, spec=attrs.evolve(stands.spec, mode=mode)))
+    since = len(world.events)
+    world.drop(route())
+    world.settle(agents=False)
+    events = world.events[since:]
+    assert [(each.reason, each.warning, each.regarding, each.uid) for each in events] == [
+        ("Unsupported", True, stands.key, stands.meta.uid)
+    ] * told
+    for each in events:
+        assert f"GKEIPRoute tenant/web is gone, and this attachment is of mode '{mode}'" in each.message
+        assert each.message.endswith(
+            "it keeps 203.0.113.9 until an agent that knows the mode has let go on Node a; upgrade the agents"
+        )
+
+
+def test_attachment_of_a_strange_mode_that_nobody_holds_needs_no_word() -> None:
+    """Nothing stands in any kernel: it goes with its route."""
+    world = settled()
+    stands = world.attachment()
+    spec = attrs.evolve(stands.spec, mode="hovering", holder=None, addresses=())
+    world.put(attrs.evolve(stands, spec=spec))
+    since = len(world.events)
+    world.drop(route())
+    world.settle(agents=False)
+    assert world.events[since:] == []

@@ -15,8 +15,10 @@ from persistip.decide.handover import holder_report
 from persistip.decide.holder import Choice
 from persistip.decide.verdict import Verdict
 from persistip.model.actions import RecordEvent
-from persistip.model.attachment import NodeStateName
+from persistip.model.address import show
+from persistip.model.attachment import AddressAttachment, NodeStateName
 from persistip.model.conditions import Condition, ConditionType, Reason, Status, find_condition
+from persistip.model.gateway import Mode
 from persistip.model.route import GKEIPRoute, RouteStatus
 from persistip.model.views import RouteView
 
@@ -85,6 +87,34 @@ def route_events(
     elif new is not None and (old is None or (old.reason, old.message) != (new.reason, new.message)):
         events += _failed(view, route, new)
     return tuple(events)
+
+
+def drain_events(attachment: AddressAttachment, former: AddressAttachment) -> tuple[RecordEvent, ...]:
+    """
+    An attachment without its route has begun to drain, and agents of this version cannot let go of what it holds.
+
+    There is no route whose condition could say so, and nothing else would: it waits for its nodes, for as long as they
+    do not know its mode.
+    """
+    nodes = {release.node_name for release in attachment.spec.releasing}
+    if former.spec.mode == Mode.STANDARD or not former.spec.addresses or not nodes:
+        return ()
+    prefixes = ", ".join(show(address.prefix) for address in former.spec.addresses)
+    said = (
+        f"{former.route_key} is gone, and this attachment is of mode {former.spec.mode!r}, on which this version does "
+        f"not act: it keeps {prefixes} until an agent that knows the mode has let go on Node "
+        f"{', '.join(sorted(nodes))}; upgrade the agents"
+    )
+    return (
+        RecordEvent(
+            regarding=former.key,
+            uid=former.meta.uid,
+            reason=Reason.UNSUPPORTED,
+            action="Drain",
+            message=said,
+            warning=True,
+        ),
+    )
 
 
 def _event(route: GKEIPRoute, reason: str, action: str, message: str, *, warning: bool = False) -> RecordEvent:

@@ -19,7 +19,7 @@ from persistip.decide.acceptance import find_verdict
 from persistip.decide.claims import held_prefixes, resolve_claims, what_it_holds
 from persistip.decide.cloud import recheck_cloud_at
 from persistip.decide.departed import select_unconfirmed
-from persistip.decide.events import route_events
+from persistip.decide.events import drain_events, route_events
 from persistip.decide.fields import FLOWS, POD_ADDRESS
 from persistip.decide.handover import (
     Wanted,
@@ -67,7 +67,8 @@ def plan_route(view: RouteView) -> RoutePlan:
     if view.unreadable is not None:
         return RoutePlan()  # neither present nor gone: nothing is built on it, and nothing withdrawn
     if view.facts is None:
-        return RoutePlan(actions=_leave(view, view.attachment) or _ask(view))
+        leaving = _leave(view, view.attachment)
+        return RoutePlan(actions=(*leaving, *_drain_events(view, leaving)) or _ask(view))
     route = view.facts.route
     verdict = _judge(view)
     if not verdict.is_ours:
@@ -96,6 +97,12 @@ def plan_route(view: RouteView) -> RoutePlan:
     return RoutePlan(
         verdict=verdict, choice=choice, holder=holder, actions=actions, recheck_at=min(moments, default=None)
     )
+
+
+def _drain_events(view: RouteView, leaving: tuple[ClusterAction, ...]) -> tuple[ClusterAction, ...]:
+    """What nobody else will be told when the route is gone."""
+    written = _after(view, leaving)
+    return drain_events(written, view.attachment) if leaving and written and view.attachment else ()
 
 
 def _ask(view: RouteView) -> tuple[ClusterAction, ...]:

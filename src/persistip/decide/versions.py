@@ -20,7 +20,7 @@ from persistip.model.keys import ObjectKey
 from persistip.model.route import GKEIPRoute
 
 Written = AddressAttachment | GKEIPRoute | Gateway | GatewayClass
-"""What a controller writes, attachments whole and of the others the status."""
+"""What is written here: by a controller attachments whole and of the others the status, by an agent its report."""
 
 _REMEMBERED = 1024
 

@@ -22,6 +22,7 @@ class Subject(StrEnum):
     GATEWAY = "Gateway"
     LISTENER = "Listener"
     ROUTE = "GKEIPRoute"
+    ATTACHMENT = "AddressAttachment"
 
 
 @attrs.frozen
@@ -422,6 +423,14 @@ _EVENTS = (
         Reason.MOVED, "The addresses have a holder: which, from whom, by which rule, and after how many milliseconds."
     ),
     _event(Reason.CONFLICT_WON, "Another route claims addresses of this one, and does not get them."),
+    Meaning(
+        Subject.ATTACHMENT,
+        None,
+        None,
+        Reason.UNSUPPORTED,
+        "Its route is gone, and it is of a mode on which this version does not act: its addresses stay taken.",
+        "Upgrade the agents on the nodes that the message names.",
+    ),
 )
 
 MEANINGS: tuple[Meaning, ...] = (

@@ -5,7 +5,8 @@ In: after each pass, all reports that differ from what the attachments show.  Ou
 Apart from the pass, since an API server that hangs must delay neither a repair nor a withdrawal. What is wanted
 replaces what was not yet sent: a report is true at the look it was decided on, and an older one is worth nothing. One
 that a later look took back while it was under way may be written all the same; then the node must look again, since
-nothing else would tell that what now stands is not true.
+nothing else would tell that what now stands is not true. What an answer says stands is of the moment of the write:
+whoever hears of it has to know whether the watch has told of a later one.
 """
 
 from __future__ import annotations
@@ -24,13 +25,17 @@ from persistip.strategies import Cluster
 
 
 class Reporter:
-    """Sends reports for one node; *note* hears of each that was written, *look_again* that one was not true by then."""
+    """
+    Sends reports for one node.
+
+    *note* hears of each that was written, with what the answer says stands; *look_again* that one was not true by then.
+    """
 
     def __init__(
         self,
         cluster: Cluster,
         node_name: str,
-        note: Callable[[ReportNode], None],
+        note: Callable[[ReportNode, object | None], None],
         look_again: Callable[[], None],
         telemetry: Telemetry | None = None,
     ) -> None:
@@ -93,7 +98,7 @@ class Reporter:
             label = outcome_label(outcome.state, is_stale=outcome.stale)
             self._telemetry.count(API_ACTIONS, type(report).__name__, label)
             if outcome.is_done:
-                self._note(report)
+                self._note(report, outcome.written)
                 if report.name in taken_back:
                     self._look_again()
             elif not outcome.stale and report.name not in taken_back:

@@ -8,7 +8,7 @@ The rule is that of ``errors.py``: a class of error is named for what the loop m
     stale        the world moved on; the watch brings the new state, this is for the case that it does not
     failed       soon, then ever later
     told to wait at least as long as told
-    blocked      somebody else has to act; look now and then
+    blocked      somebody else has to act, and may be about to: look soon, then ever later, then now and then
     unsupported  never by time
 """
 
@@ -31,7 +31,7 @@ from persistip.errors import (
 from persistip.model.actions import Outcome, OutcomeState
 
 LATE_SECONDS = 30.0
-"""For refusals that only a person lifts: late enough to load nobody, soon enough not to be waited for."""
+"""At last, for what only a person lifts: late enough to load nobody, soon enough not to be waited for."""
 
 
 @attrs.frozen(kw_only=True)
@@ -58,6 +58,8 @@ class Backoff:
 
 STALE = Backoff(first_seconds=0.01, last_seconds=5.0)
 FAILED = Backoff()
+REFUSED = Backoff(first_seconds=1.0, last_seconds=LATE_SECONDS)
+"""Soon at first: rights that are applied a moment after what needs them, and a policy that is being put right."""
 
 
 def outcome_of(error: BackendError) -> Outcome:
@@ -89,7 +91,7 @@ def delay_after(outcome: Outcome, attempt: int, key: object = "") -> float | Non
     if outcome.stale:
         return STALE.delay(attempt, key)
     if outcome.state is OutcomeState.BLOCKED:
-        return max(LATE_SECONDS, FAILED.delay(attempt, key))
+        return REFUSED.delay(attempt, key)
     return FAILED.delay(attempt, key)
 
 
