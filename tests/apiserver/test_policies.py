@@ -25,6 +25,8 @@ MERGE = "application/merge-patch+json"
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases"
 ROUTE = "/apis/networking.gke.io/v1/namespaces/tenant/gkeiproutes/nat-0"
+STANDARD, FAST = "gke-persistent-regional-external-managed", "gke-persistent-fast-regional-external-managed"
+LISTENER = {"name": "any", "port": 1, "protocol": "none"}
 GATEWAYS = "/apis/gateway.networking.k8s.io/v1/namespaces/infra/gateways"
 
 
@@ -317,37 +319,72 @@ def test_rights_given_by_mistake_decide_nothing(cluster: Cluster) -> None:
 
 
 # ---------------------------------------------------------------- Gateways
-def test_class_of_gateway_in_use_is_fixed(ready: Cluster) -> None:
+class UsedGateway:
+    """A Gateway of some class, to which routes can be said to be attached."""
+
+    def __init__(self, plane: ControlPlane, name: str, class_name: str) -> None:
+        self._plane, self._path = plane, f"{GATEWAYS}/{name}"
+        spec = {"gatewayClassName": class_name, "listeners": [LISTENER]}
+        plane.must("POST", GATEWAYS, {"metadata": {"name": name}, "spec": spec} | _gateway())
+
+    def change(self, *, dry: bool = False, **fields: Any) -> Answer:
+        """Change fields of its spec."""
+        path = self._path + ("?dryRun=All" if dry else "")
+        return self._plane.request("PATCH", path, {"spec": fields}, content_type=MERGE)
+
+    def attach(self, routes: int) -> None:
+        """Say in its status that so many GKEIPRoutes are attached."""
+        kinds = [{"group": "networking.gke.io", "kind": "GKEIPRoute"}]
+        status = {"name": LISTENER["name"], "attachedRoutes": routes, "conditions": [], "supportedKinds": kinds}
+        body = {"status": {"listeners": [status]}}
+        self._plane.must("PATCH", f"{self._path}/status", body, content_type=MERGE)
+
+    def is_fixed(self, class_name: str) -> bool:
+        """Whether its class may not become *class_name*, and the answer says why; nothing is changed."""
+        answer = self.change(dry=True, gatewayClassName=class_name)
+        return answer.status == 403 and "while GKEIPRoutes are attached" in answer.message
+
+
+@pytest.fixture
+def used(ready: Cluster) -> Iterator[UsedGateway]:
+    """Return a Gateway of a class of ours with a route, once the API server guards it: it looks at classes then."""
+    ready.plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": "infra"}})
+    made = UsedGateway(ready.plane, "used", STANDARD)
+    made.attach(1)
+    until(lambda: made.is_fixed(FAST), "the policy of Gateways")
+    yield made
+    ready.plane.must("DELETE", f"{GATEWAYS}/used")
+
+
+def test_class_of_gateway_in_use_is_fixed(used: UsedGateway) -> None:
     """The class of a Gateway with routes of ours cannot change; without them it can, and other fields always can."""
-    plane = ready.plane
+    assert used.is_fixed(FAST)
+    assert used.is_fixed("of-nobody")
+    assert used.change(listeners=[LISTENER | {"name": "other"}, LISTENER | {"port": 2}]).status == 200
+    used.attach(0)
+    assert used.change(gatewayClassName=FAST).status == 200
+
+
+def test_class_of_gateway_of_another_controller_is_its_business(ready: Cluster) -> None:
+    """A Gateway whose class has another controllerName may change it with GKEIPRoutes attached, even to one of ours."""
+    plane, names = ready.plane, ("theirs", "ours-since-then")
     plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": "infra"}})
-    standard, fast = "gke-persistent-regional-external-managed", "gke-persistent-fast-regional-external-managed"
-    listener = {"name": "any", "port": 1, "protocol": "none"}
-    spec = {"gatewayClassName": standard, "listeners": [listener]}
-    plane.must("POST", GATEWAYS, {"metadata": {"name": "used"}, "spec": spec} | _gateway())
-    path = f"{GATEWAYS}/used"
-
-    def change(**fields: Any) -> Answer:
-        return plane.request("PATCH", path, {"spec": fields}, content_type=MERGE)
-
-    def attach(routes: int, kind: str) -> None:
-        status = {"name": "any", "attachedRoutes": routes, "conditions": [], "supportedKinds": [
-            {"group": "networking.gke.io" if kind == "GKEIPRoute" else "gateway.networking.k8s.io", "kind": kind}
-        ]}  # fmt: skip
-        plane.must("PATCH", f"{path}/status", {"status": {"listeners": [status]}}, content_type=MERGE)
-
+    classes = "/apis/gateway.networking.k8s.io/v1/gatewayclasses"
+    for name, controller in zip(names, ("networking.gke.io/gateway", "persistip.dev/controller"), strict=True):
+        body = {"metadata": {"name": name}, "spec": {"controllerName": controller}} | _gateway()
+        plane.must("POST", classes, body | {"kind": "GatewayClass"})
+    made = {name: UsedGateway(plane, name, name) for name in names}
     try:
-        assert change(gatewayClassName=fast).status == 200
-        attach(1, "GKEIPRoute")
-        refused = change(gatewayClassName=standard)
-        assert (refused.status, "while GKEIPRoutes are attached" in refused.message) == (403, True)
-        assert change(listeners=[listener | {"name": "other"}, listener | {"port": 2}]).status == 200
-        attach(1, "HTTPRoute")
-        assert change(gatewayClassName=standard).status == 200, "others' Gateways are not ours to guard"
-        attach(0, "GKEIPRoute")
-        assert change(gatewayClassName=fast).status == 200
+        for each in made.values():
+            each.attach(1)
+        until(lambda: made["ours-since-then"].is_fixed(FAST), "the newer of the two classes to be known")
+        assert made["theirs"].change(dry=True, gatewayClassName="theirs-too").status == 200
+        assert made["theirs"].change(gatewayClassName=STANDARD).status == 200
+        assert made["theirs"].is_fixed("theirs"), "it is ours by now"
     finally:
-        plane.must("DELETE", path)
+        for name in names:
+            plane.must("DELETE", f"{GATEWAYS}/{name}")
+            plane.must("DELETE", f"{classes}/{name}")
 
 
 def _gateway() -> dict[str, str]:
