@@ -246,13 +246,19 @@ def last_stage(containerfile: str) -> dict[str, Any]:
     return config
 
 
+def default_tag() -> str:
+    """The name that `persistip manifests` of the same version has for it."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return f"persistip:{project['version']}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Collect into a folder, or build an archive."""
     parser = argparse.ArgumentParser(description="Build the image of persistip without an engine.")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--root", type=Path, help="an empty folder, or one to be made: the image's root goes there")
     where.add_argument("--output", type=Path, help="the archive to write")
-    parser.add_argument("--tag", default="persistip:latest", help="the image's name in the archive")
+    parser.add_argument("--tag", default=default_tag(), help="the image's name in the archive")
     chosen = parser.parse_args(arguments)
     if chosen.root:
         if chosen.root.exists() and any(chosen.root.iterdir()):

@@ -1,10 +1,13 @@
 """Is the image described once: one list, one place for each setting, and do the manifests ask for what is in it?"""
 
 import re
+from importlib.metadata import version
 
 import pytest
 from built_image import ABSENT, CONTAINERFILE, CONTENTS, ROOT, USER, builder, containers
 from packaging.requirements import Requirement
+
+from persistip.manifests import Parameters
 
 
 def pins(group: str) -> dict[str, str]:
@@ -58,3 +61,9 @@ def test_pins_of_the_image_are_those_that_are_tested() -> None:
     assert {"aiohttp", "msgspec", "prometheus-client"} <= image.keys()
     assert not ABSENT & image.keys()
     assert {name: tests.get(name) for name in image} == image
+
+
+def test_image_without_a_tag_has_the_name_in_the_manifests() -> None:
+    """Built without a tag the image is called what the manifests of this version ask for, which is never `latest`."""
+    assert builder().default_tag() == Parameters().image
+    assert Parameters().image.removeprefix("persistip:") == version("persistip")

@@ -78,7 +78,29 @@ removes nothing else. What carries a mark in a node's kernel and is in no attach
 ABOUT_RIGHTS = """\
 Of the manifests that `persistip manifests` prints. Each part runs with these rights and no other; attachments are in no
 role that Kubernetes aggregates. What an agent may write is narrowed further, to its own node's report, by the policy
-`persistip-agent-reports`; and whoever else has a right on attachments cannot use it, by `persistip-decisions`."""
+`persistip-agent-reports`; and whoever else has a right on attachments cannot use it, by `persistip-decisions`.
+
+Why these, and not fewer or others:
+
+- **The controller lists and watches ConfigMaps everywhere.** A GatewayClass may name one in any namespace, at any
+  time, and RBAC can name only those that are known beforehand. It decides on those alone that a class of ours names,
+  and on one in its own namespace. It has no right on Secrets; whoever keeps secrets in ConfigMaps lets it read them.
+- **Its Leases**: to create one has no name to give a right on; all else is of one name in its own namespace.
+- **An agent writes no Events.** What happens on a node stands in that node's entry of the attachment. The controller
+  makes conditions of it, and one Event where something has changed, so that a failing node cannot flood the cluster
+  with them, nor a stolen token write any.
+- **An agent reads every attachment**, since RBAC cannot narrow a watch to a label. There is no secret in them.
+- **In its container an agent has two capabilities.** `NET_ADMIN`: routes, rules, neighbours and nftables of the node,
+  which are what it is there for. `NET_RAW`: sockets that send ARP and neighbour advertisements as frames, by which
+  the neighbourhood learns of a move at once. Without it addresses still move, and neighbours send to the old node
+  until their entry is too old. It runs as root, since capabilities that are added reach no other user, with nothing
+  else of root: the rest is dropped, the root file system is read-only, there is no host PID, and of the node it has
+  `/var/lib/persistip` and `/proc/sys/net`.
+- **The controller has no capability**, is no root, and mounts nothing.
+- **Who may connect**: to port 8080 of the controller (probes and metrics) and to port 8081 of an agent, at the node's
+  own address. A NetworkPolicy narrows the first; [an
+  example](../how-to/install-on-a-cluster.md#narrow-who-may-connect). An agent uses the node's network, on which
+  NetworkPolicies have no effect; a firewall of the nodes does."""
 ABOUT_VERBS = f"""\
 `persistip VERB --help` says the same. Of every verb: a command line that cannot be understood ends with status 2,
 Ctrl-C with {EXIT_INTERRUPTED}, and a reader that closes the pipe early with {EXIT_PIPE}."""

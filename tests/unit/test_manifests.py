@@ -7,6 +7,7 @@ import pytest
 from commandline import call
 from msgspec import inspect
 
+import persistip
 from persistip.cli.run import app
 from persistip.cli.serving import HEALTH, READINESS
 from persistip.manifests import Parameters, build
@@ -101,7 +102,7 @@ def test_parameters_reach_every_place() -> None:
     )
     assert said.status == 0
     assert "${" not in said.out
-    for default in ("persistip-system", "image: persistip\n", "persistip.dev/controller", "replicas: 2", "=info"):
+    for default in ("persistip-system", "image: persistip:", "persistip.dev/controller", "replicas: 2", "=info"):
         assert default not in said.out
     for given in ("addresses:persistip-agent", "image: registry.example/persistip:1", "=example.com/ours", "=debug"):
         assert given in said.out
@@ -123,6 +124,15 @@ def test_parameter_that_cannot_be_is_refused(option: str, value: str) -> None:
     said = call("manifests", option, value)
     assert (said.status, said.out) == (2, "")
     assert option in said.err
+
+
+def test_pods_run_this_version_and_pull_it_once() -> None:
+    """Both parts start the image of this version, named as one, which a node that has it does not pull again."""
+    pods = [each["spec"]["template"]["spec"] for each in OBJECTS if each["kind"] in {"Deployment", "DaemonSet"}]
+    containers = [container for pod in pods for container in pod["containers"]]
+    assert [(each["image"], each["imagePullPolicy"]) for each in containers] == [
+        (f"persistip:{persistip.__version__}", "IfNotPresent")
+    ] * 2
 
 
 @pytest.mark.parametrize(("process", "kind"), [("controller", "Deployment"), ("agent", "DaemonSet")])

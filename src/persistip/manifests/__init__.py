@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from importlib import resources
+from importlib.metadata import version
 from typing import Any, Literal
 
 import attrs
@@ -49,8 +50,8 @@ class Parameters:
 
     namespace: str = "persistip-system"
     """Where the controller and the agents live."""
-    image: str = "persistip"
-    """The image that has the programs `persistip-controller` and `persistip-agent`."""
+    image: str = f"persistip:{version('persistip')}"
+    """The image that has the programs `persistip-controller` and `persistip-agent`; by a tag that never changes."""
     controller_name: str = DEFAULT_CONTROLLER
     """The controllerName of the GatewayClasses that this installation serves."""
     replicas: int = 2
