@@ -39,6 +39,9 @@ class Relay:
         self.is_refusing = False
         self.is_frozen = asyncio.Event()
         self.is_frozen.set()
+        self.requests_pass = asyncio.Event()
+        """Clear: what is asked stays here, and what the server tells goes on arriving."""
+        self.requests_pass.set()
 
     async def __aenter__(self) -> "Relay":
         self._server = await asyncio.start_server(self._pass_on, LOOPBACK, 0)
@@ -73,13 +76,17 @@ class Relay:
             writer.transport.abort()
             return
         self._ends |= {writer, far_writer}
-        await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
+        await asyncio.gather(self._copy(reader, far_writer, self.requests_pass), self._copy(far_reader, writer))
         self._ends -= {writer, far_writer}
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: asyncio.Event | None = None
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
                 await self.is_frozen.wait()
+                if passing is not None:
+                    await passing.wait()
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()

@@ -290,9 +290,9 @@ class ControlPlane:
         self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
 
     # ------------------------------------------------------------ identities
-    def write_kubeconfig(self, name: str, token: str, *, server: APIServer | None = None) -> Path:
-        """Write a kubeconfig that uses *token* with *server* (default: the first) and return its path."""
-        where = {"server": (server or self.servers[0]).url, "certificate-authority": str(self.folder / "ca.crt")}
+    def write_kubeconfig(self, name: str, token: str, *, server: APIServer | None = None, url: str = "") -> Path:
+        """Write a kubeconfig that uses *token* with *server* (default: the first), or at *url*; return its path."""
+        where = {"server": url or (server or self.servers[0]).url, "certificate-authority": str(self.folder / "ca.crt")}
         content = {
             "apiVersion": "v1",
             "kind": "Config",

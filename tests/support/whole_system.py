@@ -85,9 +85,16 @@ class System:
             content_type=MERGE,
         )  # fmt: skip
 
-    def add_controller(self, name: str, *options: str, skew_seconds: float = 0.0) -> Program:
-        """Start one more replica; *skew_seconds* is by how much its clock is ahead."""
-        kubeconfig = self.plane.write_kubeconfig(name, self.plane.token(SYSTEM, CONTROLLER))
+    def add_controller(
+        self, name: str, *options: str, skew_seconds: float = 0.0, node: str = "", url: str = ""
+    ) -> Program:
+        """
+        Start one more replica; *skew_seconds* is by how much its clock is ahead.
+
+        With *node* its Pod runs there, by which an audit log tells replicas apart; with *url* it asks there.
+        """
+        token = self.plane.token_on_node(SYSTEM, CONTROLLER, node) if node else self.plane.token(SYSTEM, CONTROLLER)
+        kubeconfig = self.plane.write_kubeconfig(name, token, url=url)
         command = ("run", "controller", f"--kubeconfig={kubeconfig}", *self.election, *options)
         program = self._program(name, command, skew_seconds)
         self.controllers.append(program)
