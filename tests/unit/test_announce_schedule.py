@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
+from itertools import pairwise
 
 import pytest
 
 from persistip.backends.announce import PacketAnnouncer, SilentAnnouncer
-from persistip.backends.announce.announcer import offset_of
 from persistip.errors import BackendError, RefusedError, RejectedError, UnavailableError
 from persistip.model.actions import OutcomeState
-from persistip.model.entry import Announcement, LinkRef
+from persistip.model.entry import Announcement, LinkRef, Manner
 from persistip.settings import AnnounceSettings
 
 pytestmark = [pytest.mark.looptime]
@@ -47,7 +47,8 @@ class SegmentWire:
     def send(self, frame: bytes) -> None:
         if self.link in self.segment.failures:
             raise self.segment.failures[self.link]
-        if frame[12:14] == b"\x08\x06" and frame[21] == 2:
+        is_second_form = frame[12:14] == b"\x08\x06" and frame[21] == 2 and frame[32:38] == frame[6:12]
+        if is_second_form:
             return
         self.segment.sent.append((self.link.name, asyncio.get_running_loop().time(), frame[-4:].hex()))
         self.segment.senders.append(frame[6:12])
@@ -235,7 +236,40 @@ async def test_silent_announcer_is_content_with_everything() -> None:
     assert [outcome.is_done for outcome in outcomes] == [True, True]
 
 
-def test_schedule_without_early_repeats_is_even() -> None:
-    """A schedule of no offsets repeats evenly from the first interval on."""
-    settings = AnnounceSettings(offsets_seconds=(), every_seconds=5.0, until_seconds=12.0)
-    assert [offset_of(step, settings) for step in range(3)] == [5.0, 10.0, None]
+def in_cloud(link: LinkRef, last: int = 5, epoch: int = 1) -> Announcement:
+    return Announcement(prefix=ip_network(f"203.0.113.{last}/32"), link=link, epoch=epoch, manner=Manner.FAST_IP_MOVE)
+
+
+async def test_cloud_is_told_by_its_own_schedule(announcer: PacketAnnouncer, segment: Segment) -> None:
+    """Whatever is set for neighbours, the cloud hears of an address every ten seconds, for twelve minutes."""
+    await announcer.announce(frozenset({in_cloud(ETH0), on(ETH1)}))
+    await asyncio.sleep(3600)
+    assert segment.times(ETH1) == [0.0, 0.05, 0.2, 1.0, 11.0, 21.0, 31.0]
+    told = segment.times(ETH0)
+    assert told[:5] == [0.0, 1.0, 4.0, 14.0, 24.0]
+    assert {round(later - earlier, 3) for earlier, later in pairwise(told[2:])} == {10.0}
+    assert told[-1] == 714.0
+
+
+async def test_cloud_hears_nothing_once_the_address_is_gone(announcer: PacketAnnouncer, segment: Segment) -> None:
+    """Who holds no longer sends no frame more, not even one that was about to go."""
+    await announcer.announce(frozenset({in_cloud(ETH0)}))
+    await asyncio.sleep(13.999)
+    before = len(segment.sent)
+    await announcer.announce(frozenset())
+    await asyncio.sleep(1000)
+    assert len(segment.sent) == before == 3
+
+
+async def test_end_has_passed_while_the_loop_stood_still(
+    announcer: PacketAnnouncer, segment: Segment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame that was due before the end is not sent behind it: each looks at the time before it goes."""
+    await announcer.announce(frozenset({in_cloud(ETH0)}))
+    await asyncio.sleep(705)
+    before = len(segment.sent)
+    loop = asyncio.get_running_loop()
+    time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: time() + 20)
+    await asyncio.sleep(100)
+    assert len(segment.sent) == before > 70

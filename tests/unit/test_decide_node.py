@@ -17,12 +17,14 @@ from persistip.model.attachment import (
     NodeStateName,
     Reference,
     Release,
+    Strategy,
 )
 from persistip.model.entry import (
     Announcement,
     ExemptEntry,
     GuardEntry,
     LinkRef,
+    Manner,
     Obstacle,
     Pin,
     ProxyEntry,
@@ -142,6 +144,96 @@ def test_holder_announces_and_confirms_only_what_was_read_back(kernel: Kernel) -
     assert plan.is_settled
     assert plan.announcements == {Announcement(prefix=ADDRESS, link=UPLINK, epoch=EPOCH)}
     assert [(each.uid, each.report) for each in plan.reports] == [("att", said())]
+
+
+FAST = {"mode": Mode.FAST, "strategy": Strategy.FAST_IP_MOVE}
+
+
+def moving(prefix: object) -> Announcement:
+    """What the cloud hears of a prefix."""
+    return Announcement(prefix=prefix, link=UPLINK, epoch=EPOCH, manner=Manner.FAST_IP_MOVE)
+
+
+def test_node_says_nothing_where_the_cloud_delivers_by_its_leader(kernel: Kernel) -> None:
+    """It delivers, guards and exempts, and neither answers for the address nor announces it."""
+    plan = kernel.settle(attachment(ADDRESS, SIX, strategy=Strategy.LEADER))
+    assert plan.announcements == frozenset()
+    assert [prefixes_of(kernel, kind) for kind in (RouteEntry, GuardEntry, ExemptEntry)] == [{ADDRESS, SIX}] * 3
+    assert prefixes_of(kernel, ProxyEntry) == set()
+    assert [each.report.state for each in plan.reports] == ["Programmed"]
+
+
+def test_fast_ip_move_hears_of_one_address_of_each_family(kernel: Kernel) -> None:
+    """One frame moves all that belongs to a route, so that the lowest address of each family is enough."""
+    want = attachment(ADDRESS, WIDE, OTHER, SIX, **FAST)
+    plan = kernel.settle(want)
+    assert plan.announcements == {moving(ip_network("203.0.113.0/32")), moving(SIX)}
+    assert prefixes_of(kernel, ProxyEntry) == set()
+    assert [each.report.state for each in plan.reports] == ["Programmed"]
+
+
+def test_fast_ip_move_is_not_asked_for_what_does_not_stand(kernel: Kernel) -> None:
+    """The cloud hears of nothing while an entry is missing: the packets would come, and be lost."""
+    want = attachment(**FAST)
+    kernel.apply(kernel.look(want).actions[:-1])
+    assert kernel.look(want).announcements == frozenset()
+
+
+def test_new_holder_keeps_three_seconds_from_the_former_ones_frame(kernel: Kernel) -> None:
+    """The former holder sent a second ago by its schedule, so this one programs and confirms, and sends in two."""
+    want = attachment(
+        releasing=(release(on="b", pod="y"),), nodes=(said(node="b", epoch=EPOCH - 10_000, at=T0 - 15),), **FAST
+    )
+    plan = kernel.settle(want)
+    assert (plan.announcements, plan.recheck_at) == (frozenset(), T0 + 2)
+    assert [each.report.state for each in plan.reports] == ["Programmed"]
+    plan = kernel.look(want, now=T0 + 2)
+    assert (plan.announcements, plan.recheck_at) == ({moving(ADDRESS)}, None)
+
+
+def test_new_holder_waits_for_nobody_whose_last_frame_is_long_past(kernel: Kernel) -> None:
+    """Nine seconds after the former holder's last frame the cloud is told at once."""
+    want = attachment(
+        releasing=(release(on="b", pod="y"),), nodes=(said(node="b", epoch=EPOCH - 10_000, at=T0 - 23),), **FAST
+    )
+    plan = kernel.settle(want)
+    assert (plan.announcements, plan.recheck_at) == ({moving(ADDRESS)}, None)
+
+
+def test_neighbours_are_told_at_once_whoever_sent_before(kernel: Kernel) -> None:
+    """On layer 2 the last frame counts, and nobody waits."""
+    want = attachment(releasing=(release(on="b", pod="y"),), nodes=(said(node="b", epoch=EPOCH - 10_000, at=T0 - 0.1),))
+    assert kernel.settle(want).announcements == {Announcement(prefix=ADDRESS, link=UPLINK, epoch=EPOCH)}
+
+
+def test_former_holder_falls_silent_on_sight_of_the_next(kernel: Kernel) -> None:
+    """With AfterReady it delivers what still arrives, and the cloud hears no more of it."""
+    kernel.settle(attachment(**FAST))
+    gone = attachment(
+        on="b", epoch=EPOCH + 1, releasing=(release(how=How.AFTER_READY, epoch=EPOCH + 1),), nodes=(said(),), **FAST
+    )
+    plan = kernel.look(gone)
+    assert plan.announcements == frozenset()
+    assert prefixes_of(kernel, RouteEntry) == {ADDRESS}
+
+
+@pytest.mark.parametrize(
+    ("mode", "strategy", "said"),
+    [
+        ("fast", "", "this agent does not know mode 'fast'; upgrade it"),
+        ("fast", "haPolicy", "this agent does not know mode 'fast' with strategy 'haPolicy'; upgrade it"),
+        ("standard", "newer", "this agent does not know mode 'standard' with strategy 'newer'; upgrade it"),
+    ],
+)
+def test_strategy_that_an_agent_does_not_know_changes_nothing(
+    kernel: Kernel, mode: str, strategy: str, said: str
+) -> None:
+    """What stands stays, nothing is added or announced, and the report says with what it cannot be done."""
+    kernel.settle(attachment())
+    before = kernel.state.entries
+    plan = kernel.settle(attachment(mode=Mode(mode), strategy=strategy))
+    assert (plan.actions, plan.announcements, kernel.state.entries) == ((), frozenset(), before)
+    assert [(each.report.state, each.report.message) for each in plan.reports] == [("Unsupported", said)]
 
 
 def test_report_that_stands_is_not_repeated(kernel: Kernel) -> None:

@@ -11,9 +11,19 @@ from __future__ import annotations
 import attrs
 
 from persistip.model.address import Prefix, is_single, never_usable, show
-from persistip.model.attachment import POD_LINK_CHANGED, AddressAttachment, Holder, How, Release
+from persistip.model.attachment import POD_LINK_CHANGED, AddressAttachment, Holder, How, Release, Strategy
 from persistip.model.conditions import Reason
-from persistip.model.entry import Entry, ExemptEntry, GuardEntry, NodeState, Pin, PodLink, ProxyEntry, RouteEntry
+from persistip.model.entry import (
+    Entry,
+    ExemptEntry,
+    GuardEntry,
+    LinkRef,
+    NodeState,
+    Pin,
+    PodLink,
+    ProxyEntry,
+    RouteEntry,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +69,9 @@ def find_duty(attachment: AddressAttachment, node_name: str, state: NodeState) -
         # Nobody else answers: what stands on the Pod's own link still leads to it, or nowhere.
         standing = _standing_on(former, prefixes, state) if pin.is_brief else frozenset()
         return attrs.evolve(base, kept=base.kept | standing, trouble=pin)
-    entries = frozenset(entry for prefix in prefixes for entry in _entries(prefix, holder, pin, state))
+    # A cloud delivers to the machine by itself: nobody asks for the address, and nobody is to be answered.
+    uplinks = state.uplinks if spec.strategy == Strategy.NEIGHBOURS else ()
+    entries = frozenset(entry for prefix in prefixes for entry in _entries(prefix, holder, pin, uplinks))
     return attrs.evolve(base, desired=entries, pin=pin)
 
 
@@ -72,10 +84,10 @@ def _is_nodes_own(prefix: Prefix, state: NodeState) -> str | None:
     return None
 
 
-def _entries(prefix: Prefix, holder: Holder, pin: Pin, state: NodeState) -> tuple[Entry, ...]:
+def _entries(prefix: Prefix, holder: Holder, pin: Pin, uplinks: tuple[LinkRef, ...]) -> tuple[Entry, ...]:
     link, hardware_address = pin.link, pin.hardware_address
     pod_ip = next(ip for ip in holder.pod_ips if ip.version == prefix.version)
-    proxies = (ProxyEntry(prefix=prefix, link=uplink) for uplink in state.uplinks) if is_single(prefix) else ()
+    proxies = (ProxyEntry(prefix=prefix, link=uplink) for uplink in uplinks) if is_single(prefix) else ()
     return (
         RouteEntry(prefix=prefix, link=link, hardware_address=hardware_address, pod_ip=pod_ip),
         GuardEntry(prefix=prefix, link=link, hardware_address=hardware_address),

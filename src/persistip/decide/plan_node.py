@@ -11,22 +11,32 @@ releasing, and what is in no attachment goes. A plan is made of one look; the ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
 
 import attrs
 
+from persistip.decide.announcing import free_at
 from persistip.decide.difference import diff_entries
 from persistip.decide.entries import Duty, Trouble, find_duty
 from persistip.model.actions import DatapathAction, ForgetPin, Outcome, RecordPin, ReportNode
-from persistip.model.address import Prefix, is_overlapping, is_single, overlap
-from persistip.model.attachment import AddressAttachment, How, NodeReport, NodeStateName
+from persistip.model.address import Prefix, is_overlapping, is_single, overlap, sort_key
+from persistip.model.attachment import AddressAttachment, AttachmentSpec, How, NodeReport, NodeStateName, Strategy
 from persistip.model.conditions import Reason
-from persistip.model.entry import Announcement, Entry, GuardEntry, NodeScope, RouteEntry
+from persistip.model.entry import Announcement, Entry, GuardEntry, Manner, NodeScope, RouteEntry
 from persistip.model.gateway import Mode
 from persistip.model.views import NodeView
 
 BRIEF_SECONDS = 1.0
 """How long a trouble that the kernel usually resolves by itself may last before it is reported."""
+KNOWN = frozenset(
+    {
+        (Mode.STANDARD, Strategy.NEIGHBOURS),
+        (Mode.STANDARD, Strategy.LEADER),
+        (Mode.FAST, Strategy.FAST_IP_MOVE),
+    }
+)
+"""What agents of this version know how to do; of all else nothing is changed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -64,14 +74,14 @@ def node_scope(attachments: Iterable[AddressAttachment], node_name: str) -> Node
 
 def plan_node(view: NodeView) -> NodePlan:
     """Decide; the same view gives the same plan."""
-    known = [attachment for attachment in view.attachments if attachment.spec.mode == Mode.STANDARD]
-    strange = [attachment for attachment in view.attachments if attachment.spec.mode != Mode.STANDARD]
+    known = [each for each in view.attachments if (each.spec.mode, each.spec.strategy) in KNOWN]
+    strange = [each for each in view.attachments if (each.spec.mode, each.spec.strategy) not in KNOWN]
     duties = [find_duty(attachment, view.node_name, view.state) for attachment in known]
 
     pinned = [duty for duty in duties if duty.pin is None or duty.pin in view.state.pins]
     unpinned = [duty for duty in duties if duty.pin is not None and duty.pin not in view.state.pins]
     desired = frozenset[Entry]().union(*(duty.desired for duty in duties))
-    # Nothing is removed for a Pod whose pin is not on record yet, nor of what an unknown mode claims.
+    # Nothing is removed for a Pod whose pin is not on record yet, nor of what an unknown mode or strategy claims.
     kept = frozenset[Entry]().union(
         *(duty.kept for duty in duties),
         *(_standing(view, duty.attachment.spec.held_prefixes) for duty in unpinned),
@@ -87,12 +97,20 @@ def plan_node(view: NodeView) -> NodePlan:
         *(report for duty in duties if (report := _report(duty, desired, view)) is not None),
         *(_report_strange(attachment, view) for attachment in strange),
     ]
+    announcing = [duty for duty in pinned if duty.is_holder and duty.desired and duty.desired <= view.state.entries]
     waiting = [duty for duty in duties if duty.trouble is not None and duty.trouble.is_brief]
+    moments = [view.now + BRIEF_SECONDS for _ in waiting[:1]]
+    moments += [at for duty in announcing if (at := _announces_at(duty, view)) > view.now]
     return NodePlan(
         actions=actions,
-        announcements=_announcements(pinned, view),
+        announcements=frozenset(
+            announcement
+            for duty in announcing
+            if _announces_at(duty, view) <= view.now
+            for announcement in _announcements(duty.attachment.spec, view)
+        ),
         reports=tuple(report for report in reports if _is_news(report, view)),
-        recheck_at=view.now + BRIEF_SECONDS if waiting else None,
+        recheck_at=min(moments, default=None),
     )
 
 
@@ -148,16 +166,30 @@ def _forget_pins(
     return tuple(ForgetPin(pin) for pin in sorted(gone, key=lambda pin: (pin.attachment_uid, pin.pod_uid)))
 
 
-def _announcements(duties: list[Duty], view: NodeView) -> frozenset[Announcement]:
-    """The holder's single addresses, once all their entries stand."""
-    return frozenset(
-        Announcement(prefix=prefix, link=uplink, epoch=duty.attachment.spec.epoch)
-        for duty in duties
-        if duty.is_holder and duty.desired and duty.desired <= view.state.entries
-        for prefix in duty.attachment.spec.held_prefixes
-        if is_single(prefix)
-        for uplink in view.state.uplinks
-    )
+def _announces_at(duty: Duty, view: NodeView) -> float:
+    """From when on a holder whose entries all stand may say so."""
+    is_cloud = duty.attachment.spec.strategy == Strategy.FAST_IP_MOVE
+    return free_at(duty.attachment, view.node_name) if is_cloud else view.now
+
+
+def _announcements(spec: AttachmentSpec, view: NodeView) -> Iterator[Announcement]:
+    """
+    Neighbours are told each single address.
+
+    A cloud moves all addresses of a route when it hears of one, so it hears of the first of each family: frames that
+    nobody needs are frames that may come too late. What it delivers by its leader is announced to nobody.
+    """
+    manner = Manner.LAYER_2
+    prefixes = [prefix for prefix in spec.held_prefixes if is_single(prefix)]
+    if spec.strategy == Strategy.FAST_IP_MOVE:
+        manner = Manner.FAST_IP_MOVE
+        lowest = {prefix.version: prefix for prefix in sorted(spec.held_prefixes, key=sort_key, reverse=True)}
+        prefixes = [ip_network(prefix.network_address) for prefix in lowest.values()]
+    elif spec.strategy == Strategy.LEADER:
+        prefixes = []
+    for prefix in prefixes:
+        for uplink in view.state.uplinks:
+            yield Announcement(prefix=prefix, link=uplink, epoch=spec.epoch, manner=manner)
 
 
 def _report(duty: Duty, desired: frozenset[Entry], view: NodeView) -> ReportNode | None:
@@ -219,7 +251,9 @@ def _released(duty: Duty, desired: frozenset[Entry], view: NodeView) -> int:
 
 
 def _report_strange(attachment: AddressAttachment, view: NodeView) -> ReportNode:
-    said = f"this agent does not know mode {attachment.spec.mode!r}; upgrade it"
+    spec = attachment.spec
+    strategy = f" with strategy {spec.strategy!r}" if spec.strategy else ""
+    said = f"this agent does not know mode {str(spec.mode)!r}{strategy}; upgrade it"
     released = _last_word(attachment, view).released
     return _report_of(attachment, view, state=NodeStateName.UNSUPPORTED, released=released, message=said)
 

@@ -21,6 +21,17 @@ RELEASE_FINALIZER = f"{DOMAIN}/release"
 """Finalizer of every AddressAttachment, until each node concerned has let go. None ever stands on a user's route."""
 
 
+class Strategy(StrEnum):
+    """How the network is told which node has the addresses; pinned when an attachment is made."""
+
+    NEIGHBOURS = ""
+    """The node says so itself, on layer 2: there is no cloud."""
+    LEADER = "haPolicy"
+    """The cloud is told by its API, and delivers to the node's machine: the node says nothing."""
+    FAST_IP_MOVE = "haPolicy-GARP_RA"
+    """The node says so itself, in the frames of the cloud's fast IP move; the cloud is told by its API afterwards."""
+
+
 class How(StrEnum):
     """When a former holder's node takes the addresses out of its kernel."""
 
@@ -102,13 +113,13 @@ class AttachmentSpec:
     """
     The decision. ``holder`` None: held by nobody.
 
-    ``strategy`` is pinned when the attachment is made, and empty where there is no cloud. ``unknown``: fields that only
-    a newer version knows, each with its JSON; they survive what this one writes.
+    ``strategy`` is pinned when the attachment is made; it is a ``Strategy``, or a word that only a newer version knows.
+    ``unknown``: fields that only a newer version knows, each with its JSON; they survive what this one writes.
     """
 
     route: Reference
     mode: Mode | str = Mode.STANDARD
-    strategy: str = ""
+    strategy: str = Strategy.NEIGHBOURS
     network: str = DEFAULT_NETWORK
     addresses: tuple[AttachedAddress, ...] = ()
     holder: Holder | None = None

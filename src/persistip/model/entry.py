@@ -11,6 +11,7 @@ compared as sets; how a kernel realises them is the datapath's business.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 import attrs
 
@@ -98,13 +99,23 @@ class Obstacle:
     message: str
 
 
+class Manner(StrEnum):
+    """In which frames, and how often, an address is announced."""
+
+    LAYER_2 = "layer2"
+    """To neighbours, which learn that the node answers for it."""
+    FAST_IP_MOVE = "fast-ip-move"
+    """To a cloud, which from then on delivers it, and what belongs to it, to the node."""
+
+
 @attrs.frozen(kw_only=True)
 class Announcement:
-    """Tell the neighbours on ``link`` that this node answers for ``prefix`` (single addresses only)."""
+    """Tell those on ``link`` that this node answers for ``prefix`` (single addresses only)."""
 
     prefix: Prefix
     link: LinkRef
     epoch: int
+    manner: Manner = Manner.LAYER_2
 
 
 @attrs.frozen(kw_only=True)

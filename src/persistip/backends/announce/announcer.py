@@ -18,12 +18,13 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from persistip.backends.announce.frames import announcing_frames
+from persistip.backends.announce.frames import frames_of
 from persistip.backends.announce.link import PacketWire, Wire
+from persistip.decide.announcing import FAST_IP_MOVE, offset_of
 from persistip.errors import BackendError, RefusedError, RejectedError, StaleError
 from persistip.model.actions import DONE, Outcome, OutcomeState
 from persistip.model.address import sort_key
-from persistip.model.entry import Announcement, LinkRef
+from persistip.model.entry import Announcement, LinkRef, Manner
 from persistip.settings import AnnounceSettings
 
 logger = logging.getLogger("persistip")
@@ -34,21 +35,12 @@ _BATCH = 64
 """Announcements sent between two turns of the event loop: about a millisecond."""
 
 
-def offset_of(step: int, settings: AnnounceSettings) -> float | None:
-    """How many seconds after the start step number *step* is due; None after the end."""
-    offsets = settings.offsets_seconds
-    if step < len(offsets):
-        offset = offsets[step]
-    else:
-        offset = (offsets[-1] if offsets else 0.0) + (step - len(offsets) + 1) * settings.every_seconds
-    return offset if offset <= settings.until_seconds else None
-
-
 @attrs.define
 class _Running:
-    """An announcement under way: when it began and which step of the schedule is next."""
+    """An announcement under way: when it began and which step of its schedule is next."""
 
     announcement: Announcement
+    schedule: AnnounceSettings
     started_at: float
     step: int = 0
     last: Outcome = DONE
@@ -58,7 +50,8 @@ class PacketAnnouncer:
     """
     An ``Announcer`` on packet sockets; ``async with``, or ``close`` at the end.
 
-    ``open_wire`` opens a link for sending and may be replaced in tests.
+    *settings* is the schedule for neighbours; that of a cloud's fast IP move is the cloud's. ``open_wire`` opens a link
+    for sending and may be replaced in tests.
     """
 
     def __init__(
@@ -104,7 +97,7 @@ class PacketAnnouncer:
         now = asyncio.get_running_loop().time()
         new = sorted(wanted - self._running.keys(), key=_order)
         for announcement in new:
-            self._running[announcement] = _Running(announcement, now)
+            self._running[announcement] = _Running(announcement, self._schedule_of(announcement.manner), now)
         for number, announcement in enumerate(new, start=1):
             # Another call may have come while this one gave way.
             if (running := self._running.get(announcement)) is not None:
@@ -116,6 +109,9 @@ class PacketAnnouncer:
         self._wake.set()
         states = (self._running.get(announcement) for announcement in sorted(wanted, key=_order))
         return [running.last if running is not None else _OVERTAKEN for running in states]
+
+    def _schedule_of(self, manner: Manner) -> AnnounceSettings:
+        return FAST_IP_MOVE if manner is Manner.FAST_IP_MOVE else self._settings
 
     async def _repeat(self) -> None:
         loop = asyncio.get_running_loop()
@@ -137,19 +133,21 @@ class PacketAnnouncer:
                 continue
 
     def _send_step(self, running: _Running) -> None:
-        """Send the frames of one step and put the next on the heap."""
+        """Send the frames of one step, unless the end has passed, and put the next on the heap."""
         now = asyncio.get_running_loop().time()
+        if running.step and now - running.started_at > running.schedule.until_seconds:
+            return
         try:
             self._send(running.announcement, now)
         except BackendError as error:
-            if not isinstance(error, RejectedError) and now - running.started_at < self._settings.until_seconds:
+            if not isinstance(error, RejectedError) and now - running.started_at < running.schedule.until_seconds:
                 self._put(now + _AGAIN_SECONDS, running)
             running.last = _outcome_of(error)
             return
         running.last = DONE
-        before = offset_of(running.step, self._settings)
+        before = offset_of(running.step, running.schedule)
         running.step += 1
-        offset = offset_of(running.step, self._settings)
+        offset = offset_of(running.step, running.schedule)
         if offset is not None:
             due = running.started_at + offset
             if due <= now:
@@ -169,7 +167,7 @@ class PacketAnnouncer:
             if link not in self._wires:
                 self._wires[link] = self._open_wire(link)
             wire = self._wires[link]
-            for frame in announcing_frames(announcement.prefix.network_address, wire.hardware_address()):
+            for frame in frames_of(announcement, wire.hardware_address()):
                 wire.send(frame)
         except BackendError as error:
             logger.warning("could not announce", extra={"link": link.name, "error": str(error)})
@@ -200,8 +198,8 @@ class PacketAnnouncer:
 _OVERTAKEN = Outcome(state=OutcomeState.FAILED, message="no longer wanted by a later call", stale=True)
 
 
-def _order(announcement: Announcement) -> tuple[tuple[int, int, int], LinkRef, int]:
-    return sort_key(announcement.prefix), announcement.link, announcement.epoch
+def _order(announcement: Announcement) -> tuple[tuple[int, int, int], LinkRef, int, str]:
+    return sort_key(announcement.prefix), announcement.link, announcement.epoch, announcement.manner
 
 
 def _outcome_of(error: BackendError) -> Outcome:
