@@ -402,3 +402,86 @@ def test_message_that_the_api_would_refuse_is_cut_and_written_once() -> None:
     message = world.message("Accepted")
     assert (len(message), message[-1]) == (32_768, "…")
     assert world.message("Ready") == message
+
+
+def message(world: World, name: str = "web") -> str:
+    """The words of the Accepted condition that would be written."""
+    return plan_route(world.view(name)).verdict.message
+
+
+def test_route_of_another_controller_is_plainly_not_ours() -> None:
+    """A program that uses the library may compare with False."""
+    world = World()
+    foreign = gateway("theirs", class_name="someone-elses")
+    world.put(foreign, route(parent_refs=(ParentRef(name="theirs", namespace="infra"),)))
+    assert plan_route(world.view()).verdict.is_ours is False
+
+
+def test_route_whose_class_nobody_knows_is_not_said_to_be_unserved() -> None:
+    """Why nothing acts on it is that it has no parent."""
+    world = World()
+    world.put(route(parent_refs=(ParentRef(name="missing", namespace="infra"),)))
+    assert plan_route(world.view()).verdict.unserved == ""
+
+
+def test_fields_are_judged_by_the_class_of_the_parent_that_remains() -> None:
+    """A parent of another class that fails has no say in what the route must have."""
+    world = World()
+    fast = attrs.evolve(
+        internal_class(), meta=ObjectMeta(name="gke-persistent-fast-regional-internal-managed", uid="fast")
+    )
+    elsewhere = (Listener(name="elsewhere", namespaces_from=From.SAME),)
+    world.put(
+        fast,
+        gateway("fast", AddressSpec("IPAddress", "203.0.113.200"), class_name=fast.meta.name),
+        gateway("closed", AddressSpec("IPAddress", "203.0.113.201"), listeners=elsewhere),
+        route(parent_refs=tuple(ParentRef(name=name, namespace="infra") for name in ("closed", "fast"))),
+    )
+    assert ("spec.nodeSelector", "UnsupportedValue") in [
+        (fault.path, str(fault.reason)) for fault in plan_route(world.view()).verdict.faults
+    ]
+
+
+def test_listeners_that_are_there_are_named_to_who_asked_for_another() -> None:
+    """A typing error in a section or port is seen at once; a Gateway without listeners has none."""
+    world = World()
+    every = tuple(Listener(name=name, namespaces_from=From.ALL) for name in ("one", "two"))
+    world.put(gateway("many", listeners=every), gateway("bare", listeners=()))
+    for name, names in (("many", "'one', 'two'"), ("bare", "none")):
+        world.put(route(parent_refs=(ParentRef(name=name, namespace="infra", section_name="three", port=3),)))
+        said = f"Gateway infra/{name} has no listener with section 'three' and port 3; it has {names}"
+        assert message(world) == f"spec.parentRefs[0]: {said}"
+
+
+def test_every_listener_that_does_not_admit_is_told_with_its_reason() -> None:
+    """One that admits the namespace and is of no use is not said to refuse it."""
+    world = World()
+    listeners = (
+        Listener(name="same", namespaces_from=From.SAME),
+        Listener(
+            name="labelled",
+            namespaces_from=From.SELECTOR,
+            namespace_selector=LabelSelector((("persistent-ip", "yes"),)),
+            protocol="HTTP",
+        ),
+        Listener(name="good", namespaces_from=From.SAME),
+    )
+    world.put(gateway("picky", listeners=listeners))
+    world.put(route(parent_refs=(ParentRef(name="picky", namespace="infra"),)))
+    assert message(world) == (
+        "spec.parentRefs[0]: Gateway infra/picky does not admit the route: "
+        "listener 'same' admits namespace 'infra' only (from: Same); listener 'labelled' is not valid; "
+        "listener 'good' admits namespace 'infra' only (from: Same)"
+    )
+
+
+def test_pools_of_every_parent_are_named_once() -> None:
+    """An address in none of them is told where it could have been."""
+    world = World()
+    world.put(gateway("more", AddressSpec("IPAddress", "203.0.113.200")))
+    refs = tuple(ParentRef(name=name, namespace="infra") for name in ("pool", "more", "pool"))
+    world.put(route("web", "203.0.113.100", parent_refs=refs))
+    assert message(world) == (
+        "spec.addresses[0].value: 203.0.113.100 is not in the pool of Gateway infra/pool, infra/more "
+        "(usable: 203.0.113.0/28, 2001:db8::9, 203.0.113.200)"
+    )

@@ -87,6 +87,7 @@ def test_move_without_anything_to_let_go_has_no_deadline() -> None:
     world.put(pod("x", "a"), route())
     world.settle()
     assert plan(world, AT_B).recheck_at is None
+    confirmed(world, world.now)
     assert plan(world, CloudState(ready=False)).recheck_at is None
 
 

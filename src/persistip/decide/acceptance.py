@@ -131,9 +131,10 @@ def _resolve_parent(
         said = f"{where} has no listener with {' and '.join(narrowed)}; it has {names}"
         return Fault(reason=Reason.NO_MATCHING_PARENT, path=path, message=said)
     pool = resolve_pool(parent.gateway, ranges, policy)
-    if pool.refusal is not None or pool.rules is None:
-        said = f"{where} is not accepted: {pool.refusal[1] if pool.refusal else 'its class is unknown'}"
+    if pool.refusal is not None:
+        said = f"{where} is not accepted: {pool.refusal[1]}"
         return Fault(reason=Reason.PARENT_NOT_ACCEPTED, path=path, message=said)
+    assert pool.rules is not None  # noqa: S101 - a pool without them is refused
     if not admitting_listeners(gateway, pool, ref, route.meta.namespace, facts.namespace):
         return Fault(
             reason=Reason.NOT_ALLOWED_BY_LISTENERS,

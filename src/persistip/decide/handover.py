@@ -228,10 +228,10 @@ def _with_epoch(view: RouteView, old: AttachmentSpec, new: AttachmentSpec, *, is
     Raise the epoch if agents must do something else now, or if it *is_due* for a reason of its own.
 
     Not for finished entries taken away, AfterReady turned to Now, ``prepared`` or ``damped``: the first two tell agents
-    nothing that they do not already know how to do, the others are not theirs.
+    nothing that they do not already know how to do, the others are not theirs. An entry is added only for a holder or
+    an address that changes, which raises it.
     """
-    added = any(release.epoch == 0 for release in new.releasing)
-    if not added and not is_due and _duties(old) == _duties(new):
+    if not is_due and _duties(old) == _duties(new):
         return new
     epoch = next_epoch(old.epoch, view.now)
     releasing = tuple(evolve(release, epoch=epoch) if release.epoch == 0 else release for release in new.releasing)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from persistip.decide.candidates import lacking_families
 from persistip.decide.cloud import say_cloud
 from persistip.decide.events import find_origin, with_origin
+from persistip.decide.fields import HOLD
 from persistip.decide.handover import holder_report, is_leaving, is_outdated
 from persistip.decide.holder import Choice
 from persistip.decide.verdict import Verdict
@@ -102,7 +103,7 @@ def _datapath(
         return _Said(Status.FALSE, Reason.PROGRAMMING, "the addresses are being claimed")
     if attachment is None or not held:
         return _Said(Status.FALSE, Reason.NOT_ACCEPTED, "nothing is attached while the route is not accepted")
-    return _holders_word(view, attachment, choice)
+    return _holders_word(view, attachment, choice.pod)
 
 
 def _no_pod(choice: Choice, route: GKEIPRoute, families: frozenset[int]) -> _Said:
@@ -121,7 +122,7 @@ def _no_pod(choice: Choice, route: GKEIPRoute, families: frozenset[int]) -> _Sai
 
 def _counted(choice: Choice) -> str:
     """How many Pods matched, and how many were refused for which reason; the commonest reasons first."""
-    kinds = sorted(choice.refused, key=lambda kind: (-kind[1], kind[0]))
+    kinds = sorted(choice.refused, key=lambda kind: -kind[1])  # of equal counts in the order of the words, as given
     whys = [f"{count} {why if count == 1 else _plural(why)}" for why, count in kinds[:_KINDS_SHOWN]]
     whys += [f"{len(kinds) - _KINDS_SHOWN} kinds more"] if len(kinds) > _KINDS_SHOWN else []
     matched = "1 Pod matches" if choice.matched == 1 else f"{choice.matched} Pods match"
@@ -183,10 +184,11 @@ def _awaiting_sight(view: RouteView, verdict: Verdict, attachment: AddressAttach
     return _Said(Status.FALSE, Reason.AWAITING_RELEASE, said)
 
 
-def _holders_word(view: RouteView, attachment: AddressAttachment, choice: Choice) -> _Said:
+def _holders_word(view: RouteView, attachment: AddressAttachment, chosen: Pod) -> _Said:
     holder = attachment.spec.holder
-    if holder is None or choice.pod is None or holder.pod_uid != choice.pod.meta.uid:
-        return _Said(Status.FALSE, Reason.PROGRAMMING, "the addresses are moving")
+    if holder is None:
+        said = f"Pod {chosen.meta.name} was kept by annotation {HOLD}, and its Node {chosen.node_name} is gone"
+        return _Said(Status.FALSE, Reason.PROGRAMMING, f"{said}: the addresses are withdrawn")
     where = f"Pod {holder.pod_name} on Node {holder.node_name}"
     report = holder_report(attachment)
     if holder.node_name in view.silent_agents and (report is None or report[0] != NodeStateName.FAILED):
