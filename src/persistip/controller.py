@@ -6,7 +6,8 @@ Wire only: the rules are in ``decide``, the order of one pass in ``runtime/cycle
 
     Cluster.changes() ──batch──> Catalog.update ──keys touched──> WorkQueue ──key──> ObjectCycle.run
                                      ▲                               ▲                   │
-                                     └───── own writes, at once ─────┴──── retry, recheck┘
+                                     └───── own writes, at once ─────┴──── retry, recheck┤
+                                                                     └──── Provisioner <─┘ what the cloud is to hold
 
 Whatever may cost a route its addresses or move them comes before what follows from decisions, and before first grants.
 """
@@ -21,7 +22,6 @@ from contextlib import suppress
 import attrs
 
 from persistip.decide.catalog import Catalog
-from persistip.errors import ConfigError
 from persistip.model.keys import Kind, ObjectKey
 from persistip.model.views import ClassView, GatewayView, RouteView
 from persistip.runtime.allowance import Allowance
@@ -45,6 +45,7 @@ from persistip.runtime.metrics import (
 )
 from persistip.runtime.moves import Moves
 from persistip.runtime.outcomes import Outcomes
+from persistip.runtime.provisioning import Provisioner
 from persistip.runtime.retry import LATE_SECONDS, soonest_delay
 from persistip.runtime.watchdog import Watchdog
 from persistip.runtime.workqueue import QueueClosed, WorkQueue
@@ -80,9 +81,6 @@ class Controller:
         election: Election | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        if allocator.features.needs_provisioning:
-            message = f"allocator {allocator.features.name!r} provisions a cloud, which this version cannot drive"
-            raise ConfigError(message)
         self.synced = asyncio.Event()
         self._settings = settings or ControllerSettings()
         self._clock: Clock = clock or SystemClock()
@@ -96,6 +94,16 @@ class Controller:
         self._moves = Moves(self._telemetry)
         self._watchdog = Watchdog()
         self._queue: WorkQueue[ObjectKey] = WorkQueue(self._telemetry, is_pressing=self._catalog.is_attached)
+        self._provisioner = (
+            Provisioner(
+                allocator,
+                touch=self._touch,
+                may_act=self._may_act_now,
+                resync_seconds=self._settings.cloud_resync_seconds,
+            )
+            if allocator.features.needs_provisioning
+            else None
+        )
         self._cycle = ObjectCycle(
             catalog=self._catalog,
             cluster=cluster,
@@ -104,6 +112,7 @@ class Controller:
             touch=self._touch_behind,
             telemetry=self._telemetry,
             moves=self._moves,
+            provisioner=self._provisioner,
         )
         self._election = election
         self._is_leader = election is None
@@ -116,7 +125,7 @@ class Controller:
 
     def view(self, key: ObjectKey) -> RouteView | GatewayView | ClassView:
         """All that a decision about *key* may look at now: what the next pass would be handed."""
-        return self._catalog.view(key, self._clock.now(), self._outcomes.of(key))
+        return self._cycle.view(key)
 
     def why_unhealthy(self) -> str | None:
         """Why this process should be started anew, as a sentence; None: its loops turn."""
@@ -139,6 +148,8 @@ class Controller:
             self._tasks.start(self._election.run(self._note_leadership), "election")
         for number in range(self._settings.workers):
             self._tasks.start(self._work(f"worker-{number}"), f"worker-{number}")
+            if self._provisioner is not None:
+                self._tasks.start(self._provisioner.work(), f"cloud-{number}")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -149,6 +160,8 @@ class Controller:
         if self._source is not None:
             self._source.cancel()
         self._queue.close()
+        if self._provisioner is not None:
+            self._provisioner.close()
         self._may_act.set()
         if self._election is not None:
             self._election.resign()

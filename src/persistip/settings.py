@@ -59,6 +59,23 @@ class ElectionSettings:
 
 
 @attrs.frozen(kw_only=True)
+class GceSettings:
+    """Compute Engine, for the allocator ``gce``; what is empty is asked of the machine's metadata server."""
+
+    project: str = ""
+    """The project of the addresses and of the nodes' machines."""
+    region: str = ""
+    """The region of both."""
+    cluster_id: str = ""
+    """What tells this cluster's resources in the project from another's, such as the UID of the Namespace kube-system;
+    must never change."""
+    endpoint: str = ""
+    """Where Compute Engine is; empty: Google's. With http:// no credentials are sent: an emulator."""
+    internal_sources: tuple[str, ...] = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd20::/20")
+    """Who may reach internal addresses, as CIDRs: the source ranges of the firewall rules that are made for them."""
+
+
+@attrs.frozen(kw_only=True)
 class ControllerSettings:
     """Settings of one controller process."""
 
@@ -71,6 +88,10 @@ class ControllerSettings:
     must not become a storm."""
     writes_per_second: float = attrs.field(default=2.0, validator=above(0))
     """To how many such passes a second it is then slowed down."""
+    cloud_resync_seconds: float = attrs.field(default=60.0, validator=above(0))
+    """After how long the cloud's part of a route is looked at again though nothing was heard: others can change it."""
+    gce: GceSettings = GceSettings()
+    """Where the allocator gce works, and as whom."""
     grace_seconds: float = attrs.field(default=5.0, validator=at_least(0))
     """How long a stop waits for what is in work."""
     election: ElectionSettings = ElectionSettings()

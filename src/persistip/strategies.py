@@ -14,9 +14,12 @@ from typing import Protocol, runtime_checkable
 import attrs
 
 from persistip.model.actions import ClusterAction, DatapathAction, Outcome
-from persistip.model.address import Prefix
 from persistip.model.attachment import AddressAttachment
-from persistip.model.cloud import CloudState as CloudState  # noqa: PLC0414 - a part of this interface
+from persistip.model.cloud import Attract as Attract  # noqa: PLC0414 - these five are parts of this interface
+from persistip.model.cloud import CloudAction as CloudAction  # noqa: PLC0414
+from persistip.model.cloud import CloudScope as CloudScope  # noqa: PLC0414
+from persistip.model.cloud import CloudState as CloudState  # noqa: PLC0414
+from persistip.model.cloud import Withdraw as Withdraw  # noqa: PLC0414
 from persistip.model.definition import CustomResourceDefinition
 from persistip.model.entry import Announcement, NodeScope, NodeState
 from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
@@ -88,31 +91,6 @@ class AllocatorFeatures:
     """False: nothing to provision, ``GCPReady`` is True/NotRequired."""
     knows_owners: bool
     """False: nobody says who owns what, so class parameters must list ``allowedAddresses``."""
-
-
-@attrs.frozen(kw_only=True)
-class CloudScope:
-    """Which part of the cloud to observe: the prefixes of one route."""
-
-    prefixes: tuple[Prefix, ...]
-
-
-@attrs.frozen(kw_only=True)
-class Attract:
-    """Make the cloud send the packets for ``prefixes`` to ``node_name``."""
-
-    prefixes: tuple[Prefix, ...]
-    node_name: str
-
-
-@attrs.frozen(kw_only=True)
-class Withdraw:
-    """Take away what ``Attract`` made for ``prefixes``."""
-
-    prefixes: tuple[Prefix, ...]
-
-
-CloudAction = Attract | Withdraw
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ import time
 import attrs
 import pytest
 
+from persistip.backends.memory import MemoryCloud
 from persistip.backends.static import StaticAllocator
 from persistip.model.actions import DONE, Outcome, OutcomeState
 from persistip.runtime.threads import ThreadedAllocator, threaded
@@ -27,6 +28,19 @@ class TestStaticAllocator(AllocatorContract):
     def make(self, owner: str) -> AddressAllocator:
         """Make one; there is nothing to own."""
         return StaticAllocator()
+
+
+class TestMemoryAllocator(AllocatorContract):
+    """A cloud that takes its time."""
+
+    @pytest.fixture(autouse=True)
+    def cloud(self) -> None:
+        """Start each test on an empty cloud."""
+        self.made = MemoryCloud(lambda: 0.005)
+
+    def make(self, owner: str) -> AddressAllocator:
+        """Make one on the test's cloud."""
+        return self.made.allocator(owner)
 
 
 @attrs.define

@@ -165,3 +165,10 @@ def test_pure_reaction_mode_of_a_user_keeps_every_promise() -> None:
 def test_impure_reaction_mode_of_a_user_is_caught() -> None:
     """A plugged-in mode whose answers depend on what it was asked before breaks a promise in some seed."""
     assert any(not simulate(seed, Options(modes={"Sulking": Sulking})).is_good for seed in range(20))
+
+
+def test_slow_cloud_leads_to_the_holders_in_the_end() -> None:
+    """A cloud that takes up to twenty seconds for a change, whoever dies meanwhile, costs no promise."""
+    options = Options(cloud_seconds=(0.2, 20.0))
+    for seed in (*range(6), 21, 35):
+        judge(simulate(seed, options), options)

@@ -12,7 +12,7 @@ from persistip.agent import Agent
 from persistip.backends.memory import MemoryCluster, MemoryStore
 from persistip.backends.static import StaticAllocator
 from persistip.controller import Controller
-from persistip.errors import ConfigError, UnavailableError
+from persistip.errors import UnavailableError
 from persistip.model.actions import (
     DONE,
     ClusterAction,
@@ -858,18 +858,6 @@ async def test_stopped_controller_ends_run(world: World) -> None:
     await running
     await world.controller.stop()
     assert not running.cancelled()
-
-
-class Cloud(StaticAllocator):
-    """An allocator that has something to provision."""
-
-    features = AllocatorFeatures(name="cloud", needs_provisioning=True, knows_owners=True)
-
-
-async def test_allocator_that_must_provision_is_refused_at_start(world: World) -> None:
-    """Nobody waits for a cloud that this version does not drive: it is said at once."""
-    with pytest.raises(ConfigError, match="cloud"):
-        Controller(world.cluster, Cloud(), clock=world.clock)
 
 
 class Owners(StaticAllocator):

@@ -64,6 +64,11 @@ def _static(module: Any, _: ControllerSettings) -> AbstractAsyncContextManager[A
     return nullcontext(module.StaticAllocator())
 
 
+def _gce(module: Any, settings: ControllerSettings) -> AbstractAsyncContextManager[Any]:
+    made: AbstractAsyncContextManager[Any] = module.open_allocator(settings)
+    return made
+
+
 def _linux(module: Any, settings: AgentSettings, _: str) -> AbstractAsyncContextManager[Any]:
     made: AbstractAsyncContextManager[Any] = module.LinuxDatapath(
         Path(settings.state_directory),
@@ -85,7 +90,10 @@ def _silent(module: Any, _: AgentSettings, __: str) -> AbstractAsyncContextManag
 
 _BUILT_IN: Mapping[str, Mapping[str, _BuiltIn]] = {
     "clusters": {"apiserver": _BuiltIn("persistip.backends.apiserver", _apiserver, "kubernetes")},
-    "allocators": {"static": _BuiltIn("persistip.backends.static", _static)},
+    "allocators": {
+        "static": _BuiltIn("persistip.backends.static", _static),
+        "gce": _BuiltIn("persistip.backends.gce.allocator", _gce, "gce"),
+    },
     "datapaths": {"linux": _BuiltIn("persistip.backends.linux", _linux, "linux")},
     "announcers": {
         "layer2": _BuiltIn("persistip.backends.announce", _layer2),

@@ -17,7 +17,7 @@ import attrs
 
 from persistip.decide.acceptance import find_verdict
 from persistip.decide.claims import held_prefixes, resolve_claims, what_it_holds
-from persistip.decide.cloud import recheck_cloud_at
+from persistip.decide.cloud import is_left, plan_cloud, recheck_cloud_at
 from persistip.decide.departed import select_unconfirmed
 from persistip.decide.events import drain_events, route_events
 from persistip.decide.fields import FLOWS, POD_ADDRESS
@@ -38,6 +38,7 @@ from persistip.decide.verdict import Claim, Verdict
 from persistip.model.actions import ClusterAction, CreateAttachment, DeleteAttachment, ReplaceAttachment, ReportRoute
 from persistip.model.address import overlap
 from persistip.model.attachment import RELEASE_FINALIZER, AddressAttachment, AttachmentSpec, Holder, Reference
+from persistip.model.cloud import CloudAction
 from persistip.model.evolving import evolve
 from persistip.model.gateway import Mode
 from persistip.model.keys import CLASS_LABEL, ObjectMeta, attachment_name, node_label
@@ -51,13 +52,16 @@ class RoutePlan:
     """
     What to do, in order, and why.
 
-    ``holder`` is who should hold the addresses by this view. ``recheck_at``: plan again then, though nothing changes.
+    ``holder`` is who should hold the addresses by this view. ``cloud``: all that the cloud is to hold for the route;
+    None: as it is. It is no part of the order, since nothing here waits for it. ``recheck_at``: plan again then, though
+    nothing changes.
     """
 
     verdict: Verdict = Verdict(is_ours=False)
     choice: Choice = Choice()
     holder: Holder | None = None
     actions: tuple[ClusterAction, ...] = ()
+    cloud: CloudAction | None = None
     recheck_at: float | None = None
 
 
@@ -68,7 +72,8 @@ def plan_route(view: RouteView) -> RoutePlan:
         return RoutePlan()  # neither present nor gone: nothing is built on it, and nothing withdrawn
     if view.facts is None:
         leaving = _leave(view, view.attachment)
-        return RoutePlan(actions=(*leaving, *_drain_events(view, leaving)) or _ask(view))
+        actions = (*leaving, *_drain_events(view, leaving)) or _ask(view)
+        return RoutePlan(actions=actions, cloud=plan_cloud(view))
     route = view.facts.route
     verdict = _judge(view)
     if not verdict.is_ours:
@@ -95,7 +100,12 @@ def plan_route(view: RouteView) -> RoutePlan:
         if at is not None and at > view.now
     ]
     return RoutePlan(
-        verdict=verdict, choice=choice, holder=holder, actions=actions, recheck_at=min(moments, default=None)
+        verdict=verdict,
+        choice=choice,
+        holder=holder,
+        actions=actions,
+        cloud=plan_cloud(view),
+        recheck_at=min(moments, default=None),
     )
 
 
@@ -210,7 +220,7 @@ def _leave(view: RouteView, attachment: AddressAttachment | None) -> tuple[Clust
         return ()
     if writes := _replace(attachment, drained_spec(view, attachment)):
         return writes
-    if is_leaving(attachment):
+    if is_leaving(attachment) or not is_left(view):
         return ()
     if not attachment.meta.is_terminating:
         meta = attachment.meta

@@ -20,9 +20,10 @@ from typing import Protocol
 import attrs
 
 from persistip.decide.catalog import Catalog
+from persistip.decide.cloud import is_left
 from persistip.decide.plan_gateway import plan_class, plan_gateway
 from persistip.decide.plan_node import NodePlan, node_scope, plan_node
-from persistip.decide.plan_route import plan_route
+from persistip.decide.plan_route import RoutePlan, plan_route
 from persistip.decide.versions import Written
 from persistip.errors import BackendError
 from persistip.model.actions import (
@@ -59,6 +60,7 @@ from persistip.runtime.metrics import (
 )
 from persistip.runtime.moves import Moves
 from persistip.runtime.outcomes import Outcomes
+from persistip.runtime.provisioning import Provisioner
 from persistip.runtime.retry import outcome_of
 from persistip.runtime.telemetry import log_outcome
 from persistip.strategies import Announcer, Clock, Cluster, Datapath
@@ -109,8 +111,8 @@ class ObjectCycle:
     """
     The controller's pass, for one GatewayClass, Gateway or route.
 
-        catalog ──view──> plan ──actions──> Cluster.apply ──┐
-           ▲                                                │
+        catalog ──view──> plan ──actions──> Cluster.apply ──┐       what the cloud is to hold ──> Provisioner,
+           ▲                                                │       which tells the next view what it holds
            └──── the object as written: keys touched ◄──────┘
     """
 
@@ -123,12 +125,26 @@ class ObjectCycle:
     """How many Events each object may have, whoever's plan they are of."""
     telemetry: Telemetry = Silence()
     moves: Moves = attrs.field(factory=lambda: Moves(Silence()))
+    provisioner: Provisioner | None = None
+    """Who keeps the cloud as plans want it; None: there is no cloud."""
+
+    def view(self, key: ObjectKey) -> RouteView | GatewayView | ClassView:
+        """All that a decision about *key* may look at now."""
+        view = self.catalog.view(key, self.clock.now(), self.outcomes.of(key))
+        if self.provisioner is None or not isinstance(view, RouteView):
+            return view
+        return attrs.evolve(view, cloud=self.provisioner.state(key))
 
     async def run(self, key: ObjectKey, waited_seconds: float = 0.0) -> Pass:
         """Look, decide, act, in this order and once; what made it due happened *waited_seconds* ago."""
-        now = self.clock.now()
-        view = self.catalog.view(key, now, self.outcomes.of(key))
+        view = self.view(key)
+        now = view.now
         plan = decide(view)
+        if isinstance(plan, RoutePlan) and self.provisioner is not None and view.unreadable is None:
+            # What the cloud is to do rests on what is written, so it need not wait for what this plan writes.
+            self.provisioner.want(key, plan.cloud)
+            if isinstance(view, RouteView) and view.facts is None and view.attachment is None and is_left(view):
+                self.provisioner.forget(key)
         if isinstance(view, RouteView):
             self.moves.look(view, plan.actions, now - waited_seconds)
         outcomes: list[Outcome] = []

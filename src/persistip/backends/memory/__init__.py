@@ -3,9 +3,11 @@ A cluster and its nodes with true semantics and no outside system: for docs, tes
 
 ``MemoryStore`` answers as an API server does, ``MemoryCluster`` is the Cluster on it and ``MemoryLease`` the Lease;
 ``StoreServer`` and ``RemoteStore`` put a unix socket between store and user; ``MemoryFabric``, ``MemoryDatapath`` and
-``MemoryAnnouncer`` say what a packet would do.
+``MemoryAnnouncer`` say what a packet would do; ``MemoryCloud`` is a cloud that takes its time, and ``MemoryAllocator``
+works on it.
 """
 
+from persistip.backends.memory.cloud import MemoryAllocator, MemoryCloud
 from persistip.backends.memory.cluster import MemoryCluster
 from persistip.backends.memory.datapath import MemoryAnnouncer, MemoryDatapath
 from persistip.backends.memory.errors import AlreadyExistsError, ConflictError, ExpiredError, NotFoundError
@@ -25,7 +27,9 @@ __all__ = [
     "FabricNode",
     "FabricPod",
     "Listing",
+    "MemoryAllocator",
     "MemoryAnnouncer",
+    "MemoryCloud",
     "MemoryCluster",
     "MemoryDatapath",
     "MemoryFabric",

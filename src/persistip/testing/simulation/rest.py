@@ -12,11 +12,12 @@ from random import Random
 
 import attrs
 
-from persistip.backends.memory import Delivered
+from persistip.backends.memory import Delivered, MemoryCloud
 from persistip.decide.catalog import Catalog
 from persistip.decide.modes import BUILT_IN
 from persistip.model.address import Prefix, is_overlapping, is_single, overlap, show
 from persistip.model.attachment import AddressAttachment, How, Release
+from persistip.model.cloud import CloudScope
 from persistip.model.conditions import Status, find_condition
 from persistip.model.keys import attachment_key
 from persistip.model.pod import Pod
@@ -51,7 +52,9 @@ class RestJudge:
         modes: Callable[[], Mapping[str, ReactionMode]],
         random: Random,
         now: float,
+        cloud: MemoryCloud | None = None,
     ) -> None:
+        self._cloud = cloud
         self._objects = dict(ledger.objects)
         self._unreadable = dict(ledger.unreadable)
         self._site = site
@@ -75,6 +78,8 @@ class RestJudge:
             self.ready_means_delivered(route)
         self.kernels_hold_nothing_else()
         self.announced_by_holders()
+        if self._cloud is not None:
+            self.cloud_leads_to_holders()
 
     def _attachment_of(self, route: GKEIPRoute) -> AddressAttachment | None:
         found = self._objects.get(attachment_key(route.key))
@@ -96,10 +101,30 @@ class RestJudge:
         """What a new process would decide is what stands."""
         catalog = self._fresh()
         for key in sorted(catalog.keys()):
-            plan = decide(catalog.view(key, self._now))
+            view = catalog.view(key, self._now)
+            if self._cloud is not None and isinstance(view, RouteView):
+                view = attrs.evolve(view, cloud=self._cloud.observe("", self._scope(view)))
+            plan = decide(view)
             if plan.actions:
                 kinds = ", ".join(type(action).__name__ for action in plan.actions)
                 self._trace.accuse("P3", self.fresh_process_finds_nothing_to_do, f"{key}: still due: {kinds}")
+
+    def _scope(self, view: RouteView) -> CloudScope:
+        prefixes = view.attachment.spec.held_prefixes if view.attachment is not None else ()
+        return CloudScope(prefixes=prefixes, route=view.key.path)
+
+    def cloud_leads_to_holders(self) -> None:
+        """The cloud sends the packets for what is held to its holder's node, and holds nothing for anybody else."""
+        assert self._cloud is not None
+        held = {each.route_key.path: each for each in self._attachments if each.spec.addresses}
+        if left := self._cloud.routes - held.keys():
+            self._trace.accuse("P4", self.cloud_leads_to_holders, f"the cloud is left with {sorted(left)}")
+        for attachment in held.values():
+            holder = attachment.spec.holder
+            for prefix in attachment.spec.held_prefixes if holder is not None else ():
+                if holder is not None and (leader := self._cloud.leader(prefix)) != holder.node_name:
+                    said = f"the cloud sends {show(prefix)} to {leader}, and {holder.node_name} holds it"
+                    self._trace.accuse("P3", self.cloud_leads_to_holders, said)
 
     def order_of_events_is_without_effect(self) -> None:
         """Two processes that saw the same objects in different orders name the same holder."""

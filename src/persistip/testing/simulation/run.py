@@ -20,7 +20,14 @@ from random import Random
 import attrs
 
 from persistip.agent import Agent
-from persistip.backends.memory import MemoryAnnouncer, MemoryCluster, MemoryDatapath, MemoryFabric, MemoryStore
+from persistip.backends.memory import (
+    MemoryAnnouncer,
+    MemoryCloud,
+    MemoryCluster,
+    MemoryDatapath,
+    MemoryFabric,
+    MemoryStore,
+)
 from persistip.backends.static import StaticAllocator
 from persistip.controller import Controller
 from persistip.model.attachment import AddressAttachment, NodeReport
@@ -65,12 +72,14 @@ class Options:
     What of yours is put in the place of ours.
 
     *modes* make plugged-in reaction modes, which half of the routes then ask for; like *allocator* they are made anew
-    for each life of a controller. *datapath* and *announcer* are made anew for each life of an agent, on a node of the
-    memory fabric; what must outlive the agent belongs outside of them.
+    for each life of a controller. *cloud_seconds*: instead of an allocator, a cloud in which every change takes a time
+    between these two; what is asked of it goes on when the controller dies. *datapath* and *announcer* are made anew
+    for each life of an agent, on a node of the memory fabric; what must outlive the agent belongs outside of them.
     """
 
     modes: Mapping[str, Callable[[], ReactionMode]] = attrs.field(factory=dict)
     allocator: Callable[[], AddressAllocator] = StaticAllocator
+    cloud_seconds: tuple[float, float] | None = None
     datapath: Callable[[MemoryFabric, str], Datapath] = MemoryDatapath
     announcer: Callable[[MemoryFabric, str], Announcer] = MemoryAnnouncer
     steps: int = STEPS
@@ -120,6 +129,11 @@ class Simulation:
         self._controllers: list[Process] = []
         self._agents: dict[str, Process] = {}
         self._lives = 0
+        self.cloud: MemoryCloud | None = None
+        if (seconds := options.cloud_seconds) is not None:
+            # Of its own, so that a run without a cloud meets the weather that it always met.
+            pace = Random(f"cloud of {seed}")
+            self.cloud = MemoryCloud(lambda: pace.uniform(*seconds))
         self.is_at_rest = False
 
     # ------------------------------------------------------------ processes
@@ -138,9 +152,8 @@ class Simulation:
         async def main() -> None:
             cluster = MemoryCluster(Door(self.network, process.name, process.link))
             settings = ControllerSettings(grace_seconds=0.0, write_burst=WRITE_BURST)
-            worker = Controller(
-                cluster, self.options.allocator(), self.fresh_modes(), settings=settings, clock=self.clock
-            )
+            allocator = self.options.allocator() if self.cloud is None else self.cloud.allocator()
+            worker = Controller(cluster, allocator, self.fresh_modes(), settings=settings, clock=self.clock)
             await worker.run()
 
         process = Process(f"controller-{self._lives}", main, self.trace)
@@ -286,7 +299,13 @@ class Simulation:
 
     def _judge_rest(self) -> None:
         judge = RestJudge(
-            self.ledger, self.site, self.trace, modes=self.fresh_modes, random=self.random, now=self.clock.now()
+            self.ledger,
+            self.site,
+            self.trace,
+            modes=self.fresh_modes,
+            random=self.random,
+            now=self.clock.now(),
+            cloud=self.cloud,
         )
         judge.judge()
 
