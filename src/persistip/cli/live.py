@@ -82,7 +82,7 @@ def sentence(error: BackendError) -> str:
         case RejectedError():
             return f"the API server refuses this: {said}"
         case _:
-            return f"the API server cannot be reached: {said}"
+            return f"the API server cannot be reached: {said}; is it the one you mean (--kubeconfig, --context)?"
 
 
 def over(given: ClusterObject, standing: ClusterObject | None) -> ClusterObject:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from persistip.cli import given
 from persistip.errors import ConfigError
 from persistip.manifests import Parameters, render
 
@@ -27,5 +28,4 @@ def print_manifests(parameters: Annotated[Parameters | None, Parameter(name="*")
     try:
         sys.stdout.write(render(parameters or Parameters()))
     except ConfigError as error:
-        print(f"persistip manifests: {error}", file=sys.stderr)
-        sys.exit(2)
+        given.refuse(error)

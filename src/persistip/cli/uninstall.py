@@ -104,6 +104,8 @@ def uninstall(
     """
     parameters = Parameters(namespace=namespace, controller_name=controller_name)
     wish = _Wish(parameters=parameters, routes=routes, force=force, timeout_seconds=timeout)
+    if not timeout > 0:
+        given.refuse(ConfigError(f"--timeout {timeout} is no time to wait; give seconds, more than 0"))
     try:
         is_all_gone = ask(_uninstall(wish, api or ClusterSettings(), is_dry=dry_run))
     except ConfigError as error:

@@ -153,10 +153,6 @@ class _Event(structs.Wire):
     object: msgspec.Raw
 
 
-class _OnlyMeta(structs.Wire):
-    metadata: structs.Meta
-
-
 _LIST_DECODER = msgspec.json.Decoder(_List)
 _EVENT_DECODER = msgspec.json.Decoder(_Event)
 _META_DECODER = msgspec.json.Decoder(dict[str, Any])

@@ -18,6 +18,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -102,12 +103,33 @@ async def _from_pod(environ: Mapping[str, str], folder: Path) -> Access:
 
 async def _from_kubeconfig(path: str, context: str) -> Access:
     # It takes most of a second: everything else on this loop must not wait for it.
-    config, configuration = await asyncio.to_thread(_official_client)
+    config, configuration, not_yaml = await asyncio.to_thread(_official_client)
     found: Any = configuration()
     try:
         await config.load_kube_config(path, context or None, found, persist_config=False)
+        return _access_of(found, path)
     except config.ConfigException as error:
         raise ConfigError(_why_unusable(config, path, context) or f"kubeconfig {path}: {error}") from error
+    except not_yaml as error:
+        message = f"kubeconfig {path} is no YAML: {' '.join(str(error).split())}"
+        raise ConfigError(message) from error
+    except OSError as error:
+        message = f"kubeconfig {path}: {error.strerror or error}; a file that it names, or the file itself, is no good"
+        raise ConfigError(message) from error
+    except (TypeError, AttributeError, LookupError, ValueError) as error:
+        # The client takes the file's form for granted, and stumbles in many ways over another.
+        message = (
+            f"kubeconfig {path} has not the form of one ({error}); `kubectl config view --minify` must show a context, "
+            "its cluster and its user"
+        )
+        raise ConfigError(message) from error
+
+
+def _access_of(found: Any, path: str) -> Access:
+    """What the official client has read, as ours."""
+    if not _is_address(found.host):
+        message = f"kubeconfig {path}: server {found.host!r} is no address of a cluster; write it as https://HOST:PORT"
+        raise ConfigError(message)
     header = found.api_key.get("BearerToken", "")
     return Access(
         server=found.host.rstrip("/"),
@@ -116,6 +138,14 @@ async def _from_kubeconfig(path: str, context: str) -> Access:
         server_name=found.tls_server_name or None,
         proxy=found.proxy or None,
     )
+
+
+def _is_address(server: str) -> bool:
+    try:
+        found = urlsplit(server)
+        return found.scheme in {"http", "https"} and bool(found.hostname) and found.port != 0
+    except ValueError:  # a port beyond all ports, an IPv6 address without its brackets
+        return False
 
 
 def _why_unusable(config: Any, path: str, context: str) -> str | None:
@@ -130,11 +160,12 @@ def _why_unusable(config: Any, path: str, context: str) -> str | None:
     return f"kubeconfig {path} has no current context; name one with --context" if current is None else None
 
 
-def _official_client() -> tuple[Any, Any]:
+def _official_client() -> tuple[Any, Any, type[Exception]]:
     from kubernetes.aio import config  # noqa: PLC0415 - heavy, and not needed in a Pod
     from kubernetes.aio.client import Configuration  # noqa: PLC0415
+    from yaml import YAMLError  # noqa: PLC0415
 
-    return config, Configuration
+    return config, Configuration, YAMLError
 
 
 def _tls_of(configuration: Any) -> ssl.SSLContext:

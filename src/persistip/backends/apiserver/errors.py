@@ -8,6 +8,8 @@ named for what the loop must do next. By code and reason only, never by text. A 
 
 from __future__ import annotations
 
+import os
+
 import aiohttp
 import msgspec
 
@@ -80,8 +82,22 @@ def error_from_event(raw: bytes, operation: str, target: str) -> BackendError:
 
 def error_from_transport(error: BaseException, operation: str, target: str) -> UnavailableError:
     """The same for one of TRANSPORT; the caller chains it."""
-    message = str(error) or ("timed out" if isinstance(error, TimeoutError) else type(error).__name__)
-    return UnavailableError(message, system=SYSTEM, operation=operation, target=target)
+    return UnavailableError(_words(error), system=SYSTEM, operation=operation, target=target)
+
+
+def _words(error: BaseException) -> str:
+    """What to say of an exception of the transport; its own words on a connection show the innards of TLS."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return f"the certificate of {error.host}:{error.port} is not trusted: {error.certificate_error}"
+        case aiohttp.ClientSSLError():
+            return f"no connection to {error.host}:{error.port}: {error.os_error}"
+        case aiohttp.ClientConnectorError(os_error=OSError(errno=number)) if number is not None and number > 0:
+            return f"no connection to {error.host}:{error.port}: {os.strerror(number)}"
+        case aiohttp.ClientConnectorError():
+            return f"no connection to {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
+        case _:
+            return str(error) or ("timed out" if isinstance(error, TimeoutError) else type(error).__name__)
 
 
 def _error(code: int, status: _Status, retry_after: str | None, operation: str, target: str) -> BackendError:

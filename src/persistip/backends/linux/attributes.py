@@ -14,7 +14,6 @@ import struct
 _HEAD = struct.Struct("=HH")
 _U32 = struct.Struct("=I")
 _BE32 = struct.Struct("!I")
-_BE64 = struct.Struct("!Q")
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 NESTED = 0x8000
@@ -38,11 +37,6 @@ def attribute_u32(number: int, value: int) -> bytes:
 def attribute_be32(number: int, value: int) -> bytes:
     """An attribute holding a number in network byte order, as nfnetlink wants it; negative values wrap."""
     return _HEAD.pack(8, number) + _BE32.pack(value & 0xFFFFFFFF)
-
-
-def attribute_be64(number: int, value: int) -> bytes:
-    """The same with eight bytes: handles."""
-    return _HEAD.pack(12, number) + _BE64.pack(value)
 
 
 def attribute_text(number: int, text: str) -> bytes:

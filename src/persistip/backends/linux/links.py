@@ -19,10 +19,8 @@ from persistip.backends.linux.sockets import Message, NetlinkSocket
 from persistip.model.address import IPAddress
 
 NEW_LINK = 16
-DELETE_LINK = 17
 _GET_LINK = 18
 NEW_ADDRESS = 20
-DELETE_ADDRESS = 21
 _GET_ADDRESS = 22
 
 _TYPE_ETHERNET = 1
@@ -36,7 +34,7 @@ _INET_CONF, _INET6_CONF = 1, 2
 _FAMILY_IPV4, _FAMILY_IPV6 = 2, 10
 
 _IPV4_FORWARDING = 0
-_IPV6_FORWARDING, _IPV6_ACCEPT_RA, _IPV6_PROXY_NDP, _IPV6_DISABLED = 0, 3, 22, 26
+_IPV6_PROXY_NDP, _IPV6_DISABLED = 22, 26
 """Places in the kernel's arrays of settings (linux/ip.h counts from one, linux/ipv6.h from zero)."""
 
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
@@ -67,10 +65,8 @@ class Link:
     is_loopback: bool = False
     is_up: bool = True
     ipv4_forwarding: bool = False
-    ipv6_forwarding: bool = False
     ipv6_enabled: bool = False
     proxy_ndp: bool = False
-    accept_ra: int = 0
 
 
 def dump_links(netlink: NetlinkSocket) -> Iterator[Link]:
@@ -102,10 +98,8 @@ def parse_link(data: bytes) -> Link:
         is_loopback=bool(flags & _FLAG_LOOPBACK),
         is_up=bool(flags & _FLAG_UP),
         ipv4_forwarding=_setting(ipv4, _IPV4_FORWARDING) > 0,
-        ipv6_forwarding=_setting(ipv6, _IPV6_FORWARDING) > 0,
         ipv6_enabled=bool(ipv6) and _setting(ipv6, _IPV6_DISABLED) == 0,
         proxy_ndp=_setting(ipv6, _IPV6_PROXY_NDP) > 0,
-        accept_ra=_setting(ipv6, _IPV6_ACCEPT_RA),
     )
 
 

@@ -118,10 +118,6 @@ class Operations:
             first.ended_at = first.due_at
             del self._running[first.link.url]
 
-    def next_due(self) -> float:
-        """When the next one is due; infinity where none is."""
-        return min((each.due_at for each in self._running.values()), default=NEVER)
-
 
 def request_of(method: str, target: Link, body: Mapping[str, Any]) -> tuple[str, str, Any]:
     """What a ``requestId`` stands for: a second use with another one is a mistake."""
