@@ -8,6 +8,7 @@ import yaml
 from commandline import call
 from documented import EXAMPLES, sets
 
+NAMESPACE = "{apiVersion: v1, kind: Namespace, metadata: {name: beside}}"
 POD = """
 apiVersion: v1
 kind: Node
@@ -36,8 +37,8 @@ def holders(*documents: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("where", sets())
 def test_every_manifest_of_the_docs_can_be_planned(where: str) -> None:
-    """Every object that the docs show is read without a fault."""
-    said = call("plan", "-f", "-", documents=[sets()[where]])
+    """Every object that the docs show is read without a fault, beside one that decisions are made by."""
+    said = call("plan", "-f", "-", documents=[sets()[where], NAMESPACE])
     assert said.status == 0, said.err
     assert not re.findall(r"^stdin.*", said.err, re.MULTILINE)
 
