@@ -15,13 +15,14 @@ import attrs
 import pytest
 
 from persistip.backends.memory import MemoryAnnouncer, MemoryDatapath, MemoryStore
-from persistip.decide import claims, departed, entries, handover, plan_node, plan_route, services
+from persistip.decide import claims, departed, entries, handover, plan_gateway, plan_node, plan_route, services
 from persistip.decide.catalog import Catalog
 from persistip.decide.sight import Sight
 from persistip.model.actions import DatapathAction, RemoveEntry
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, How
 from persistip.model.entry import ExemptEntry, GuardEntry
 from persistip.model.node import Node
+from persistip.model.route import GKEIPRoute
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -67,6 +68,17 @@ def incumbent_rule_dropped(patch: pytest.MonkeyPatch) -> None:
 def live_fact_withdraws(patch: pytest.MonkeyPatch) -> None:
     """A conflict that others can change refuses the route as its own faults do."""
     patch.setattr(plan_route.Verdict, "is_refused", property(lambda self: not self.is_ours or bool(self.faults)))
+
+
+@mistake("attachment_is_of_one_class")
+def class_change_ignored(patch: pytest.MonkeyPatch) -> None:
+    """A Gateway that goes over to another class takes its attachments with it."""
+
+    def is_outdated(attachment: AddressAttachment, route: GKEIPRoute, class_name: str) -> bool:
+        return attachment.spec.route.uid != route.meta.uid
+
+    patch.setattr(plan_route, "is_outdated", is_outdated)
+    patch.setattr("persistip.decide.report.is_outdated", is_outdated)
 
 
 # ---------------------------------------------------------------- claims across routes
@@ -397,6 +409,13 @@ def namespace_labels_ignored(patch: pytest.MonkeyPatch) -> None:
 def broken_object_stops_all(patch: pytest.MonkeyPatch) -> None:
     """An object that cannot be read makes every view unreadable."""
     patch.setattr(Sight, "why", lambda self, _: next(iter(self._unreadable.values()), None))
+
+
+@mistake("class_that_may_be_in_use_is_kept")
+def unreadable_gateway_is_of_no_class(patch: pytest.MonkeyPatch) -> None:
+    """A Gateway that nobody can read is overlooked when a class is asked whether it is in use."""
+    real = plan_gateway.plan_class
+    patch.setattr("persistip.runtime.cycle.plan_class", lambda view: real(attrs.evolve(view, blind=None)))
 
 
 @mistake("order_of_events_is_without_effect", "fresh_process_finds_nothing_to_do")

@@ -30,10 +30,10 @@ def moving() -> World:
     return world
 
 
-def confirmed(world: World, at: float) -> None:
+def confirmed(world: World, at: float, node_name: str = "b") -> None:
     """The holder's node has confirmed at that moment, by its clock."""
     present = world.attachment()
-    nodes = (attrs.evolve(each, at=at) if each.node_name == "b" else each for each in present.nodes)
+    nodes = (attrs.evolve(each, at=at) if each.node_name == node_name else each for each in present.nodes)
     world.put(attrs.evolve(present, nodes=tuple(nodes)))
 
 
@@ -87,7 +87,7 @@ def test_move_without_anything_to_let_go_has_no_deadline() -> None:
     world.put(pod("x", "a"), route())
     world.settle()
     assert plan(world, AT_B).recheck_at is None
-    confirmed(world, world.now)
+    confirmed(world, world.now, "a")
     assert plan(world, CloudState(ready=False)).recheck_at is None
 
 

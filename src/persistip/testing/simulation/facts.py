@@ -52,7 +52,7 @@ class Facts:
             self._ended_at[ended] = now()
         self._true = {fact: self._true.get(fact, since) for fact, since in true.items()}
         gateways = frozenset(
-            (each.meta.uid, each.addresses, each.listeners)
+            (each.meta.uid, each.class_name, each.addresses, each.listeners)
             if isinstance(each, Gateway)
             else (each.meta.uid, tuple(sorted(each.meta.labels.items())))
             for each in self._objects.values()
@@ -94,6 +94,10 @@ class Facts:
         """Whether a fact is true, or was a short while ago."""
         key = (name, *what)
         return key in self._true or now() - self._ended_at.get(key, -1e9) <= self._horizon()
+
+    def must_be_known(self, since: float) -> bool:
+        """Whether whoever asked for this write knew what has been so since that moment."""
+        return now() - since > self._horizon()
 
     def was_since(self, moment: float, name: str, *what: Hashable) -> bool:
         """Whether a fact is true, or was at some time since *moment*."""

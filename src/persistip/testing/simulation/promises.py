@@ -10,13 +10,13 @@ from __future__ import annotations
 from persistip.model.address import overlap, show
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, How, Release
 from persistip.model.gateway import IN_USE_FINALIZER
-from persistip.model.keys import Kind
+from persistip.model.keys import CLASS_LABEL, Kind, ObjectKey
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
 from persistip.testing.simulation.facts import Facts
 from persistip.testing.simulation.network import Ledger, Written
-from persistip.testing.simulation.rules import is_gone
-from persistip.testing.simulation.site import USER, Site
+from persistip.testing.simulation.rules import class_of, is_gone
+from persistip.testing.simulation.site import FOREIGN_CLASS, USER, Site
 from persistip.testing.simulation.trace import Trace, now
 
 
@@ -31,12 +31,20 @@ class WriteJudge:
         self._pods: dict[str, Pod] = {}
         self._written_at: dict[str, float] = {}
         """When the attachment (UID) was written before."""
+        self._unreadable_since: dict[ObjectKey, float] = {}
+        """Since when which Gateway cannot be read."""
 
     def judge(self, written: Written) -> None:
         """One write."""
         if isinstance(written.new, Pod):
             self._pods[written.new.meta.uid] = written.new
         self.foreign_is_untouched(written)
+        if written.key.kind is Kind.GATEWAY:
+            self._unreadable_since.pop(written.key, None)
+            if written.key in self._ledger.unreadable:
+                self._unreadable_since[written.key] = now()
+        if written.key.kind is Kind.GATEWAY_CLASS:
+            self.class_that_may_be_in_use_is_kept(written)
         if written.key.kind is not Kind.ATTACHMENT:
             return
         old = written.old if isinstance(written.old, AddressAttachment) else None
@@ -47,6 +55,7 @@ class WriteJudge:
             self.held_address_stays(old, new)
             self.frozen_choice_stays(old, new)
             self.release_is_confirmed_truly(old, new)
+            self.attachment_is_of_one_class(old, new)
             if new.meta.is_terminating and not old.meta.is_terminating and written.actor != USER:
                 self.attachment_ends_empty(old)
         elif old is not None:
@@ -205,6 +214,8 @@ class WriteJudge:
         route = self._ledger.objects.get(new.route_key)
         if not isinstance(route, GKEIPRoute) or route.meta.uid != new.spec.route.uid or old.meta.is_terminating:
             return
+        if old.meta.labels.get(CLASS_LABEL) != class_of(self._ledger.objects, route):
+            return
         for prefix in old.spec.held_prefixes:
             if prefix in new.spec.held_prefixes or not self._facts.has_been("claims", route.meta.uid, prefix):
                 continue
@@ -226,17 +237,34 @@ class WriteJudge:
             said = f"{name_of(new)} moves from {holder.pod_name} to {next_.pod_name} though the choice is frozen"
             self._trace.accuse("P3", self.frozen_choice_stays, said)
 
+    def attachment_is_of_one_class(self, old: AddressAttachment, new: AddressAttachment) -> None:
+        """What was attached by the rules of one class is let go before it is attached by those of another."""
+        was, is_ = (each.meta.labels.get(CLASS_LABEL) for each in (old, new))
+        if was is not None and is_ != was:
+            said = f"{name_of(new)} was attached by class {was} and goes on by {is_}"
+            self._trace.accuse("P3", self.attachment_is_of_one_class, said)
+
     # ------------------------------------------------------------ P4
     def foreign_is_untouched(self, written: Written) -> None:
         """We write nothing to another controller's objects; to a user's, status and Gateway API's own finalizer."""
         if written.actor == USER or written.key.kind is Kind.ATTACHMENT:
             return
         old, new = written.old, written.new
-        is_ours = written.key.name not in ("foreign", "gke-persistent-regional-internal-managed")
+        is_ours = written.key.name not in ("foreign", FOREIGN_CLASS)
         may_change = {IN_USE_FINALIZER} if written.key.kind is Kind.GATEWAY_CLASS else set()
         changed = {*new.meta.finalizers} ^ {*old.meta.finalizers} if new is not None and old is not None else {"all"}
         if not is_ours or changed - may_change:
             self._trace.accuse("P4", self.foreign_is_untouched, f"{written.actor} wrote to {written.key}")
+
+    def class_that_may_be_in_use_is_kept(self, written: Written) -> None:
+        """A Gateway that nobody can read may be of any class: none loses Gateway API's finalizer while there is one."""
+        old, new = written.old, written.new
+        if old is None or new is None or IN_USE_FINALIZER not in {*old.meta.finalizers} - {*new.meta.finalizers}:
+            return
+        unread = [key for key, since in self._unreadable_since.items() if self._facts.must_be_known(since)]
+        if unread:
+            said = f"{written.key} loses its finalizer, and {unread[0]} cannot be read"
+            self._trace.accuse("P7", self.class_that_may_be_in_use_is_kept, said)
 
 
 def _identity(entry: Release) -> tuple[object, ...]:

@@ -19,7 +19,7 @@ from persistip.model.address import Prefix, is_overlapping, is_single, overlap, 
 from persistip.model.attachment import AddressAttachment, How, Release
 from persistip.model.cloud import CloudScope
 from persistip.model.conditions import Status, find_condition
-from persistip.model.keys import attachment_key
+from persistip.model.keys import CLASS_LABEL, attachment_key
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
 from persistip.model.views import Policy, RouteView
@@ -29,6 +29,7 @@ from persistip.testing.simulation.network import Ledger
 from persistip.testing.simulation.promises import brief, name_of
 from persistip.testing.simulation.rules import (
     candidates,
+    class_of,
     is_accepted,
     is_frozen,
     is_gone,
@@ -167,6 +168,9 @@ class RestJudge:
         if attachment is None or held is None or held.pod_uid not in wanted:
             who = "nobody" if held is None else held.pod_name
             said = f"{route.key.path} is held by {who} and not by the newest of {[pod.meta.name for pod in found]}"
+            self._trace.accuse("P3", self.unopposed_route_holds, said)
+        elif attachment.meta.labels.get(CLASS_LABEL) != class_of(self._objects, route):
+            said = f"{route.key.path} is attached by the rules of another class: {dict(attachment.meta.labels)}"
             self._trace.accuse("P3", self.unopposed_route_holds, said)
         elif set(attachment.spec.held_prefixes) != claims:
             self._trace.accuse("P3", self.unopposed_route_holds, f"{route.key.path}: {brief(attachment.spec)}")

@@ -2,7 +2,8 @@
 Who may have which address, said a second time and in another way?
 
 In: the objects as they stand.  Out: what SPEC says of them, without any code of ``persistip.decide``: a mistake there
-must not hide itself. Only as much as the simulation's own objects need (one class, listeners by namespace, two modes).
+must not hide itself. Only as much as the simulation's own objects need: two classes, listeners by namespace, two
+modes.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
 from persistip.model.service import Service
 from persistip.strategies import ClusterObject, ReactionMode
-from persistip.testing.builders import STANDARD_CLASS
-from persistip.testing.simulation.site import LABEL, SYSTEM
+from persistip.testing.simulation.site import CLASSES, LABEL, SYSTEM
 
 Objects = Mapping[ObjectKey, ClusterObject]
 
@@ -37,7 +37,18 @@ _network = cache(ip_network)
 def parents_of(objects: Objects, route: GKEIPRoute) -> list[Gateway]:
     """The Gateways that a route names and that are ours."""
     found = (objects.get(ObjectKey(Kind.GATEWAY, ref.namespace, ref.name)) for ref in route.parent_refs)
-    return [each for each in found if isinstance(each, Gateway) and each.class_name == STANDARD_CLASS]
+    return [each for each in found if isinstance(each, Gateway) and each.class_name in CLASSES]
+
+
+def class_of(objects: Objects, route: GKEIPRoute) -> str:
+    """The class of the parents that admit a route; empty where there is none, or more than one."""
+    found = {each.class_name for each in admitting(objects, route)}
+    return found.pop() if len(found) == 1 else ""
+
+
+def admitting(objects: Objects, route: GKEIPRoute) -> list[Gateway]:
+    """The Gateways of ours that a route names and that admit its namespace."""
+    return [each for each in parents_of(objects, route) if is_open(each) or is_labelled(objects, route.meta.namespace)]
 
 
 def lists(gateway: Gateway, prefix: Prefix) -> bool:
@@ -59,7 +70,7 @@ def is_labelled(objects: Objects, namespace: str) -> bool:
 
 def owner_of(objects: Objects, prefix: Prefix) -> Gateway | None:
     """The Gateway to which a prefix belongs: through which some of it is attached, else the oldest, else by name."""
-    ours = (each for each in objects.values() if isinstance(each, Gateway) and each.class_name == STANDARD_CLASS)
+    ours = (each for each in objects.values() if isinstance(each, Gateway) and each.class_name in CLASSES)
     listing = [each for each in ours if any(is_overlapping(prefix, own) for own in prefixes_of(each.addresses))]
     if len(listing) < 2:
         return next(iter(listing), None)
@@ -76,10 +87,7 @@ def owner_of(objects: Objects, prefix: Prefix) -> Gateway | None:
 def is_granted(objects: Objects, route: GKEIPRoute, prefix: Prefix) -> bool:
     """Whether a Gateway that a route names has a prefix and admits the route, other routes apart."""
     owner = owner_of(objects, prefix)
-    admitting = (
-        each for each in parents_of(objects, route) if is_open(each) or is_labelled(objects, route.meta.namespace)
-    )
-    return any(lists(each, prefix) and each is owner for each in admitting)
+    return any(lists(each, prefix) and each is owner for each in admitting(objects, route))
 
 
 def is_service_first(objects: Objects, route: GKEIPRoute) -> bool:
@@ -100,8 +108,9 @@ def suspected(objects: Objects) -> frozenset[str]:
 
 
 def is_accepted(objects: Objects, route: GKEIPRoute) -> bool:
-    """Whether every address of a route is granted to it, other routes apart."""
-    return bool(route.addresses) and all(is_granted(objects, route, prefix) for prefix in prefixes_of(route.addresses))
+    """Whether every address of a route is granted to it, by Gateways of one class, other routes apart."""
+    is_of_class = bool(route.addresses and class_of(objects, route))
+    return is_of_class and all(is_granted(objects, route, prefix) for prefix in prefixes_of(route.addresses))
 
 
 def is_frozen(route: GKEIPRoute) -> bool:

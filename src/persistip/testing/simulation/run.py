@@ -113,6 +113,8 @@ class Simulation:
 
     def __init__(self, seed: int, options: Options) -> None:
         self.random = Random(f"weather of {seed}")
+        self._order = Random(f"order of {seed}")
+        self._ordered_at = 0
         self.options = options
         self.modes = options.modes
         self.trace = Trace()
@@ -263,6 +265,7 @@ class Simulation:
                 await play(self, each)
                 await asyncio.sleep(each.wait)
                 self._look_at_packets()
+                self._judge_order()
                 if self.trace.violations:
                     return
             await self._come_to_rest()
@@ -308,6 +311,15 @@ class Simulation:
             cloud=self.cloud,
         )
         judge.judge()
+
+    def _judge_order(self) -> None:
+        """What the objects of this moment come to does not depend on the order in which a process hears of them."""
+        if self.ledger.store.revision != self._ordered_at:
+            self._ordered_at = self.ledger.store.revision
+            judge = RestJudge(
+                self.ledger, self.site, self.trace, modes=self.fresh_modes, random=self._order, now=self.clock.now()
+            )
+            judge.order_of_events_is_without_effect()
 
     async def _tick(self) -> None:
         """What time does: announcements are repeated, caches run out, and everything is looked at."""

@@ -38,6 +38,10 @@ POOLS: Mapping[str, tuple[str, ...]] = {
     "second": ("203.0.113.16/28", "203.0.113.32/28"),
 }
 CLIENT: Mapping[int, IPAddress] = {4: ip_address("198.51.100.7"), 6: ip_address("2001:db8:ffff::7")}
+OTHER_CLASS = "gke-persistent-regional-internal-managed"
+"""The other class of ours that a Gateway may change to."""
+CLASSES = (STANDARD_CLASS, OTHER_CLASS)
+FOREIGN_CLASS = "gke-persistent-regional-of-theirs"
 USER = "user"
 SYSTEM = "persistip-system"
 EXCUSED_SECONDS = 15.0
@@ -145,8 +149,8 @@ class Site:
                 "data": {"allowedAddresses": "203.0.113.0/24, 2001:db8::/64"},
             }
         )
-        await self.create(_gateway_class(STANDARD_CLASS, "persistip.dev/controller"))
-        await self.create(_gateway_class("gke-persistent-regional-internal-managed", "networking.gke.io/gateway"))
+        await self.create(gateway_class(STANDARD_CLASS, "persistip.dev/controller"))
+        await self.create(gateway_class(FOREIGN_CLASS, "networking.gke.io/gateway"))
         for name in NAMESPACES:
             await self.create(
                 {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {LABEL: "yes"}}}
@@ -154,7 +158,7 @@ class Site:
         for name in POOLS:
             await self.create(gateway(name))
         foreign = gateway("foreign", pool="pool")
-        foreign["spec"]["gatewayClassName"] = "gke-persistent-regional-internal-managed"
+        foreign["spec"]["gatewayClassName"] = FOREIGN_CLASS
         await self.create(foreign)
         await self.create(route("shop", "foreign", ["203.0.113.1"], ["foreign"]))
         for machine in self.machines.values():
@@ -359,7 +363,8 @@ class Site:
             await asyncio.wait(self._kubelets)
 
 
-def _gateway_class(name: str, controller: str) -> JSON:
+def gateway_class(name: str, controller: str) -> JSON:
+    """A class that shares its parameters with the others."""
     ref = {"group": "", "kind": "ConfigMap", "name": "allowed", "namespace": SYSTEM}
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",

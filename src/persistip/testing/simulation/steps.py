@@ -17,7 +17,19 @@ from persistip.model.attachment import AddressAttachment
 from persistip.model.keys import Kind, attachment_name
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
-from persistip.testing.simulation.site import ADDRESSES, LABEL, NAMESPACES, POOLS, USER, Machine, Sandbox, addresses
+from persistip.testing.simulation.site import (
+    ADDRESSES,
+    CLASSES,
+    LABEL,
+    NAMESPACES,
+    OTHER_CLASS,
+    POOLS,
+    USER,
+    Machine,
+    Sandbox,
+    addresses,
+    gateway_class,
+)
 from persistip.testing.simulation.site import gateway as gateway_body
 from persistip.testing.simulation.site import listener as listener_body
 from persistip.testing.simulation.site import route as route_body
@@ -321,6 +333,20 @@ async def gateway_made_again(simulation: Simulation, step_: Step) -> None:
     if not gone or step_.numbers[1] % 3:
         await simulation.site.create(gateway_body(name))
     simulation.trace.note(USER, f"Gateway {name} is {'deleted' if gone else 'made'}")
+
+
+@step(1)
+async def gateway_changes_class(simulation: Simulation, step_: Step) -> None:
+    """A Gateway goes over to the other class of ours, which is made for the first that does."""
+    name = step_.pick(0, tuple(POOLS)) or ""
+    await simulation.site.create(gateway_class(OTHER_CLASS, "persistip.dev/controller"))
+
+    def change(body: Any) -> None:
+        present = body["spec"]["gatewayClassName"]
+        body["spec"]["gatewayClassName"] = next(each for each in CLASSES if each != present)
+        simulation.trace.note(USER, f"Gateway {name} is of class {body['spec']['gatewayClassName']}")
+
+    await simulation.site.edit(Kind.GATEWAY, "infra", name, change)
 
 
 @step(1)
