@@ -2,8 +2,8 @@
 Does a cluster answer to the commands of the pages as the pages show?
 
 Blocks ``shell-session`` are run from top to bottom by a shell; named ``yaml`` blocks are files beside it. Kubelets are
-a thread of ours, and the controller and the agents run in this process. ``PERSISTIP_REFRESH_DOCS=1`` writes what was
-printed into the page; look at the diff.
+a thread of ours; the controller and the agents are processes with the shipped rights. ``PERSISTIP_REFRESH_DOCS=1``
+writes what was printed into the page; look at the diff.
 """
 
 import os
@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -45,7 +44,6 @@ class Kubelets(threading.Thread):
     def __init__(self, living: Living, namespace: str) -> None:
         super().__init__(daemon=True)
         self._living, self._path = living, f"/api/v1/namespaces/{namespace}/pods"
-        self._is_ours = namespace == "persistip-system"  # Pods of programs that run in this process
         self._seen: dict[str, float] = {}
         self.ended = threading.Event()
 
@@ -60,8 +58,6 @@ class Kubelets(threading.Thread):
 
     def _start_pod(self, name: str, node: str) -> None:
         ip = f"10.1.{self._living.nodes.index(node)}.{20 + len(self._seen)}"
-        if not self._is_ours:
-            self._living.fabric.add_pod(node, name, [ip_address(ip)])
         ready = {"type": "Ready", "status": "True"}
         status = {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": [ready]}
         self._living.plane.must("PATCH", f"{self._path}/{name}/status", {"status": status}, content_type=MERGE)

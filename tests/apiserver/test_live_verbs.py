@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 from audit import permission
-from commandline import Said, call
+from commandline import Said, call, run_script
 from controlplane import ControlPlane
 from living import ROUTES, Living, account
 from programs import until
@@ -25,6 +25,14 @@ READER = next(
     each for each in build(Parameters(), ["rbac.yaml"]) if each["metadata"]["name"] == "persistip-reader"
 )  # fmt: skip
 NOTHING = "Nothing would be written: what stands is what the rules give."
+GIVE = """
+mount -t tmpfs none /run
+mkdir -p /run/secrets/kubernetes.io/serviceaccount
+cp "$0"/* /run/secrets/kubernetes.io/serviceaccount
+exec "$@"
+"""
+IN_A_POD = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", GIVE)
+"""Runs what follows with the files of the folder that comes next in the kubelet's place."""
 PREFER = "persistip.dev/prefer"
 
 
@@ -199,6 +207,31 @@ def test_verbs_in_a_pod_read_by_its_account(living: Living, tmp_path: Path, monk
     assert (said.status, "goes from nat-1 on node-b to nat-0 on node-a" in said.out) == (0, True)
     asked = log.by("system:serviceaccount:default:in-pod")
     assert {event["verb"] for event in asked} == {"get", "list"}
+
+
+@pytest.mark.requires("kernel")
+def test_move_in_a_pod_waits_until_it_delivers(unmoved: Living) -> None:
+    """A Pod of a cluster, with nothing but what the kubelet gives it, moves the addresses by the console script."""
+    plane = unmoved.plane
+    account(unmoved, "mover", "persistip-reader")
+    plane.kubectl("create", "clusterrole", "mover", "--verb=patch", "--resource=gkeiproutes.networking.gke.io")
+    plane.kubectl("create", "clusterrolebinding", "moves", "--clusterrole=mover", "--serviceaccount=default:mover")
+    files = plane.folder / "given"
+    files.mkdir()
+    (files / "token").write_text(plane.token_on_node("default", "mover", "node-b"))
+    (files / "ca.crt").write_bytes((plane.folder / "ca.crt").read_bytes())
+    (files / "namespace").write_text("tenant")
+    host, port = urlsplit(plane.servers[0].url).netloc.split(":")
+    environment = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port, "KUBECONFIG": "/nowhere"}
+    with plane.audited() as log:
+        said = run_script(
+            "move", "nat", "--to", "nat-0", "--wait", inside=[*IN_A_POD, str(files)], environment=environment
+        )
+    assert (said.status, said.err) == (0, "")
+    assert re.search(r"^nat-0 on node-a holds .*; it delivered after \d+ ms", said.out, re.MULTILINE)
+    asked = log.by("system:serviceaccount:default:mover")
+    writes = [permission(event) for event in asked if event["verb"] not in ("get", "list", "watch")]
+    assert writes == [("patch", "networking.gke.io", "gkeiproutes")]
 
 
 # ---------------------------------------------------------------- move

@@ -8,6 +8,7 @@ nobody writes any more.
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from programs import until
+from programs import Program, until
 from whole_system import ATTACHMENTS, LEASE_SECONDS, MERGE, NODES, System, Tenancy, address, turn_over, writes
 
 from persistip.manifests import Parameters, render
@@ -26,7 +27,9 @@ pytestmark = pytest.mark.requires("apiserver")
 DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/addressattachments.persistip.dev"
 POLICIES = "/apis/admissionregistration.k8s.io/v1"
 PATIENCE_SECONDS = 90
-"""What was refused is tried again after thirty seconds."""
+"""What is refused again and again is tried every thirty seconds."""
+TRIES = 6
+"""At once, and then after one second, two, four: what goes on for five seconds, and as long on a busy machine."""
 
 
 # ---------------------------------------------------------------- clocks
@@ -110,6 +113,7 @@ def test_many_routes_made_and_deleted_at_once_leave_nothing(system: System, requ
     system.ask("PATCH", tenancy.gateway, pool, content_type=MERGE)
     for number in range(3):
         tenancy.add_pod(f"crowd-{number}", NODES[number], app=f"crowd{number}")
+    began = time.monotonic()
     with system.plane.audited() as log:
         with ThreadPoolExecutor(8) as hands:
             made = [
@@ -125,8 +129,11 @@ def test_many_routes_made_and_deleted_at_once_leave_nothing(system: System, requ
         # The server deletes one after the other, and gives up after a minute when there are many.
         until(lambda: system.plane.request("DELETE", tenancy.routes).is_success, "the routes to go", 30 + count / 4)
         system.settle(lambda: not standing(system), "all attachments to go", 30 + count / 4)
-    per_route = len([each for each in writes(log) if each[1] != "gateways/status"]) / count
-    assert per_route <= WRITES_OF_A_LIFE
+        seconds = time.monotonic() - began
+    made_of = Counter(kind for _, kind, _ in writes(log))
+    # Of the Gateway's status, which counts its routes, as many as one object may have: fifty, and then two a second.
+    assert made_of.pop("gateways/status", 0) <= 52 + 2 * seconds
+    assert made_of.total() / count <= WRITES_OF_A_LIFE, made_of
     tenancy.close()
 
 
@@ -215,7 +222,7 @@ def test_write_that_is_refused_holds_up_its_own_route_alone(system: System, tena
             system.settle(lambda: tenancy.is_held(free, f"{free}-1", address(1)), "the other's move")
             time.sleep(5)
         assert system.attachment(tenancy.name, stuck)["spec"]["pod"]["name"] == f"{stuck}-0"
-        assert 1 <= len([each for each in writes(log) if each[1:] == ("addressattachments", name)]) <= 3
+        assert 1 <= len([each for each in writes(log) if each[1:] == ("addressattachments", name)]) <= TRIES
     system.settle(lambda: tenancy.is_held(stuck, f"{stuck}-1", address(0)), "the refused move", PATIENCE_SECONDS)
 
 
@@ -282,6 +289,9 @@ def test_objects_of_other_versions_change_nothing_that_is_not_understood(system:
         system.settle(lambda: reported(system, tenancy, future) == ("Unsupported", asked["spec"]["epoch"]), "its word")
         system.settle(lambda: reported(system, tenancy, past) == ("Programmed", old["spec"]["epoch"]), "defaults")
         assert system.delivering() == before
+        name = attachment_name(tenancy.name, broken)
+        holding = system.agents[whole["spec"]["nodeName"]]
+        system.settle(lambda: unreadable(holding, name), "the agent to tell of what it cannot read")
         # The same to those who have never seen them otherwise; and to a controller, agents that are newer.
         for agent in system.agents.values():
             agent.end()
@@ -289,6 +299,9 @@ def test_objects_of_other_versions_change_nothing_that_is_not_understood(system:
         for controller in system.controllers:
             controller.start()
         system.settle(lambda: tenancy.reasons(other)["DPV2Ready"] == "Programming", "an unknown state to be no success")
+        system.settle(
+            lambda: all(unreadable(each, name) for each in system.controllers), "controllers to tell the same"
+        )
         system.revive()
         turn_over(tenancy, other, 0)
         system.settle(lambda: tenancy.is_held(other, f"{other}-1", address(3)), "a move beside them")
@@ -297,6 +310,14 @@ def test_objects_of_other_versions_change_nothing_that_is_not_understood(system:
         assert system.delivering()[address(2)] == before[address(2)]
         rewrite(system, tenancy, broken, **whole["spec"])
         system.settle(lambda: tenancy.is_held(broken, f"{broken}-0", address(2)), "the broken one mended")
+
+
+def unreadable(program: Program, name: str) -> bool:
+    """Whether a process says of an attachment that it cannot read it, and which field is why."""
+    return any(
+        all(word in line for word in ("cannot read an object", f"AddressAttachment {name}", "spec.nodeName: "))
+        for line in program.log.read_text().splitlines()
+    )
 
 
 def reported(system: System, tenancy: Tenancy, route: str) -> tuple[str, int]:

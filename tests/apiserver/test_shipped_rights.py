@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import pytest
-from audit import AuditLog, permission
+from audit import AuditLog
 from controlplane import ControlPlane
+from rights import Right, asked, granted
 from whole_system import (
     AGENT,
     ATTACHMENTS,
     CONTROLLER,
     GATEWAY_API,
     MERGE,
+    SYSTEM,
     USERS,
     System,
     Tenancy,
@@ -40,28 +42,24 @@ def plane() -> Iterator[ControlPlane]:
         yield running
 
 
-def granted(account: str) -> set[tuple[str, str, str]]:
-    """Return what the manifests allow a ServiceAccount, as verb, group and resource."""
-    objects = build(Parameters())
-    bound = {
-        (each["roleRef"]["kind"], each["roleRef"]["name"])
-        for each in objects
-        if each["kind"].endswith("RoleBinding") and each["subjects"][0]["name"] == account
-    }
-    return {
-        (verb, group, resource)
-        for each in objects
-        if (each["kind"], each["metadata"]["name"]) in bound
-        for rule in each["rules"]
-        for verb in rule["verbs"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-    }
-
-
-def used(log: AuditLog, account: str) -> set[tuple[str, str, str]]:
+def used(log: AuditLog, account: str) -> set[Right]:
     """Return what a ServiceAccount has asked for so far."""
-    return {permission(event) for event in by_us(log) if event["user"]["username"] == USERS[account]}
+    return {asked(event) for event in by_us(log) if event["user"]["username"] == USERS[account]}
+
+
+def kinds_used(log: AuditLog, account: str) -> set[tuple[str, str, str]]:
+    """Return the same without where, and under which names."""
+    return {each[:3] for each in used(log, account)}
+
+
+def unused(rights: set[Right], requests: set[Right]) -> list[Right]:
+    """Return the rights that no request needed."""
+    return sorted(right for right in rights if not any(right.allows(each) for each in requests))
+
+
+def unfounded(rights: set[Right], requests: set[Right]) -> list[Right]:
+    """Return the requests that no right allows."""
+    return sorted(each for each in requests if not any(right.allows(each) for right in rights))
 
 
 def live(system: System, log: AuditLog) -> None:
@@ -120,7 +118,7 @@ def move_among_writers(system: System, tenancy: Tenancy, log: AuditLog) -> None:
             tenancy.set_ready(new, ready=True)
             tenancy.set_ready(old, ready=False)
             system.settle(lambda new=new: tenancy.is_held("nat", new, NAT), f"move {turn}")
-        missing -= used(log, AGENT) | used(log, CONTROLLER)
+        missing -= kinds_used(log, AGENT) | kinds_used(log, CONTROLLER)
         if not missing:
             return
     raise AssertionError(f"in forty moves nobody had to {missing}")
@@ -168,6 +166,49 @@ def test_parts_use_every_right_they_have_and_need_no_other(plane: ControlPlane) 
         system.close()
     assert refused(log) == []
     for account in (CONTROLLER, AGENT):
-        assert sorted(granted(account) - used(log, account)) == [], f"never used by {account}"
+        rights, requests = granted(build(Parameters()), SYSTEM, account), used(log, account)
+        assert unused(rights, requests) == [], f"never used by {account}"
         # What everybody may ask for is no part of our manifests, and nothing that we ask for.
-        assert sorted(used(log, account) - granted(account)) == [], f"not in the manifests of {account}"
+        assert unfounded(rights, requests) == [], f"not in the manifests of {account}"
+
+
+READ_SECRETS = {
+    "kind": "ClusterRole",
+    "metadata": {"name": "secrets"},
+    "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}],
+}
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        {"kind": "ServiceAccount", "namespace": SYSTEM, "name": CONTROLLER},
+        {"kind": "User", "name": USERS[CONTROLLER]},
+        {"kind": "Group", "name": f"system:serviceaccounts:{SYSTEM}"},
+        {"kind": "Group", "name": "system:authenticated"},
+    ],
+)
+def test_right_given_by_any_subject_of_a_binding_would_be_noticed(subject: dict[str, str]) -> None:
+    """Whoever is named beside it, and however it is named itself, a part has what is bound to it."""
+    other = {"kind": "ServiceAccount", "namespace": "kube-system", "name": CONTROLLER}
+    binding = {
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "secrets"},
+        "roleRef": {"kind": "ClusterRole", "name": "secrets"},
+        "subjects": [other, subject],
+    }
+    shipped = build(Parameters())
+    needed = granted(shipped, SYSTEM, CONTROLLER)
+    assert unused(granted([*shipped, READ_SECRETS, binding], SYSTEM, CONTROLLER), needed) == [
+        Right("get", "", "secrets")
+    ]
+    assert granted([*shipped, READ_SECRETS, binding | {"subjects": [other]}], SYSTEM, CONTROLLER) == needed
+
+
+def test_right_under_one_name_in_one_namespace_allows_no_other() -> None:
+    """The shipped right to one Lease is none to another one, nor to one of that name elsewhere."""
+    rights = granted(build(Parameters()), SYSTEM, CONTROLLER)
+    own = Right("update", "coordination.k8s.io", "leases", SYSTEM, CONTROLLER)
+    others = {own._replace(name="another"), own._replace(namespace="kube-system")}
+    assert unfounded(rights, {own, *others}) == sorted(others)
+    assert own in unused(rights, others)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import Said, call
+from commandline import Said, run_script
 from controlplane import ControlPlane
 from living import MERGE, ROUTES, Living
 from programs import until
@@ -46,7 +46,7 @@ def administrator(living: Living) -> Path:
 
 def uninstall(living: Living, *words: str, kubeconfig: Path | None = None) -> Said:
     """Run the verb as the administrator of the cluster."""
-    return call("uninstall", *words, "--kubeconfig", str(kubeconfig or living.plane.kubeconfig))
+    return run_script("uninstall", *words, "--kubeconfig", str(kubeconfig or living.plane.kubeconfig))
 
 
 def standing(living: Living) -> list[str]:
@@ -57,7 +57,7 @@ def standing(living: Living) -> list[str]:
 
 def entries(living: Living) -> int:
     """Return how many entries of ours the nodes' kernels hold."""
-    return sum(len(living.fabric.node(name).entries) for name in living.nodes)
+    return sum(living.entries(name) for name in living.nodes)
 
 
 def foreign_class(living: Living, name: str) -> None:

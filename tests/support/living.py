@@ -1,31 +1,23 @@
 """
 How does a test get a cluster that does what it is told?
 
-In: a control plane with persistip's manifests.  Out: beside it, in a thread of their own, a controller and an agent for
-each node, on the memory fabric in place of kernels; and the hands of somebody who makes Gateways, routes and Pods.
+In: a control plane with persistip's manifests.  Out: beside it a controller and an agent for each node, each a process
+with the shipped rights, on kernels that are files; and the hands of somebody who makes Gateways, routes and Pods.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import threading
+import signal
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
-from ipaddress import ip_address
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import filed_kernel
 import yaml
 from controlplane import ControlPlane
-from programs import until
-
-from persistip import Agent, Controller
-from persistip.backends.apiserver import ApiServerCluster, find_access
-from persistip.backends.memory import MemoryAnnouncer, MemoryDatapath, MemoryFabric
-from persistip.backends.static import StaticAllocator
-from persistip.runtime.clock import SystemClock
-from persistip.runtime.election import Election
+from programs import Program, until
+from whole_system import AGENT, SYSTEM, System
 
 MERGE = "application/merge-patch+json"
 ROUTES = "/apis/networking.gke.io/v1/namespaces/{}/gkeiproutes"
@@ -39,58 +31,41 @@ class Living:
 
     def __init__(self, plane: ControlPlane) -> None:
         self.plane = plane
-        self.fabric = MemoryFabric()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._stacks: dict[str, AsyncExitStack] = {}
+        # With the times that are shipped.
+        self._system = System(plane, election=())
+        self._programs: dict[str, Program] = {}
         self._count = 10
 
     @contextmanager
     def running(self) -> Iterator[Living]:
         """Give the cluster with everything at work, and end all of it."""
-        self._thread.start()
+        filed_kernel.install_as_plugin(self.plane.folder / "plugins")
         try:
             for number, name in enumerate(self.nodes):
-                ip = ip_address(f"192.0.2.{10 + number}")
-                self.plane.add_node(name, ip=str(ip), pod_cidr=f"10.1.{number}.0/24")
-                labels = {"metadata": {"labels": {"kubernetes.io/hostname": name}}}
-                self.plane.must("PATCH", f"/api/v1/nodes/{name}", labels, content_type=MERGE)
-                self.fabric.add_node(name, ip)
-                self.start(name)
-            self.start("controller")
+                node = self.plane.add_node(name, ip=f"192.0.2.{10 + number}", pod_cidr=f"10.1.{number}.0/24")
+                # Bound to the node, as that of a Pod on it is: no kubelet is here, and no Pod of ours need be.
+                bound = {"kind": "Node", "metadata": node["metadata"]}
+                token = self.plane.token(SYSTEM, AGENT, bound_to=bound)
+                self._programs[name] = self._system.add_agent(name, token=token)
+            self._programs["controller"] = self._system.add_controller("controller")
+            self._system.wait_led()
             yield self
         finally:
-            for name in tuple(self._stacks):
-                self.stop(name)
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+            self._system.close()
 
     # ------------------------------------------------------------ processes
     def start(self, name: str) -> None:
-        """Start the controller, or the agent of a node."""
-        self._do(self._start(name))
+        """Start the controller, or the agent of a node, again."""
+        self._programs[name].start()
 
     def stop(self, name: str) -> None:
-        """Stop it; what it made stays."""
-        self._do(self._stacks.pop(name).aclose())
+        """Stop it as its kubelet would; what it made stays."""
+        self._programs[name].end(signal.SIGTERM)
 
-    def _do(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
-
-    async def _start(self, name: str) -> None:
-        stack = AsyncExitStack()
-        load = find_access(str(self.plane.kubeconfig), "", os.environ)
-        node = None if name == "controller" else name
-        cluster = await stack.enter_async_context(ApiServerCluster(load, SystemClock(), node_name=node))
-        # As in a cluster: whoever leads keeps others out.
-        lease = cluster.lease("persistip-system", "persistip-controller")
-        election = Election(lease, f"test-{node}", SystemClock())
-        worker: Any = Controller(cluster, StaticAllocator(), election=election)
-        if node is not None:
-            worker = Agent(node, cluster, MemoryDatapath(self.fabric, node), MemoryAnnouncer(self.fabric, node))
-        await stack.enter_async_context(worker)
-        self._stacks[name] = stack
+    def entries(self, node: str) -> int:
+        """Return how many entries of ours a node's kernel holds."""
+        entries, _ = filed_kernel.read_kernel(self._system.kernel(node))
+        return len(entries)
 
     # ------------------------------------------------------------ objects
     def apply(self, text: str) -> None:
@@ -128,10 +103,9 @@ class Living:
         ))  # fmt: skip
 
     def pod(self, namespace: str, name: str, node: str, *, app: str, ready: bool = True) -> None:
-        """Make a Pod that runs on a node, there and on the fabric."""
+        """Make a Pod that runs on a node."""
         self._count += 1
         ip = f"10.1.{self.nodes.index(node)}.{self._count}"
-        self.fabric.add_pod(node, name, [ip_address(ip)])
         pods = f"/api/v1/namespaces/{namespace}/pods"
         spec = {"nodeName": node, "containers": [{"name": "main", "image": "none.invalid/none"}]}
         self.plane.must("POST", pods, {"metadata": {"name": name, "labels": {"app": app}}, "spec": spec})

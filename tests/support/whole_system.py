@@ -101,9 +101,9 @@ class System:
         program.start()
         return program
 
-    def add_agent(self, node: str) -> Program:
-        """Start the agent of a node, which is made where it is missing."""
-        token = self.plane.token_on_node(SYSTEM, AGENT, node)
+    def add_agent(self, node: str, *, token: str = "") -> Program:
+        """Start the agent of a node, which is made where it is missing; *token* is used in place of a Pod's on it."""
+        token = token or self.plane.token_on_node(SYSTEM, AGENT, node)
         kubeconfig = self.plane.write_kubeconfig(f"{AGENT}-{node}", token)
         self.kernel(node).mkdir(parents=True, exist_ok=True)
         command = ("run", "agent", f"--kubeconfig={kubeconfig}", f"--node-name={node}", "--announcer=none")
