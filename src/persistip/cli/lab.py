@@ -25,7 +25,7 @@ import attrs
 from cyclopts import App, Parameter
 
 from persistip.lab import sandbox
-from persistip.lab.options import DatapathName, LabOptions
+from persistip.lab.options import SETTLE_SECONDS, CloudName, DatapathName, LabOptions, LatencyName
 from persistip.lab.results import LabResult, to_json
 from persistip.model.address import Malformed, parse_prefix
 from persistip.model.gateway import Gateway
@@ -36,6 +36,8 @@ EXIT_OK, EXIT_BROKEN, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 EXAMPLE = Path(sandbox.__file__).parent / "examples"
 """The manifests of a run without files of the user's."""
+EXAMPLE_GCE = EXAMPLE.with_name("examples_gce")
+"""Those of a run on Compute Engine."""
 
 _SOURCES = Path(sandbox.__file__).resolve().parents[2]
 _MEMORY_HINT = "Without it the lab still runs, on simulated packets: persistip lab --datapath memory"
@@ -69,6 +71,8 @@ def lab(
     seed: int = 0,
     without_agents: Annotated[bool, Parameter(negative="")] = False,
     datapath: DatapathName = "linux",
+    cloud: CloudName = "none",
+    latency: LatencyName = "none",
     event: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     print_example: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -92,34 +96,46 @@ def lab(
         Switch the agents off: nobody programs the nodes, and the run must fail.
     datapath
         linux: real packets. memory: simulated ones, which any machine can do.
+    cloud
+        gce: the nodes are machines of an emulated Compute Engine, which alone decides where packets go. Needs the extra
+        gce, and real packets.
+    latency
+        How long that cloud takes for each change. Google publishes no figures: assumed is a guess, slow five times that.
     event
         Only these events, by name; default all that the manifests allow.
     print_example
         Print the example's manifests and do nothing else.
     """
     if print_example:
-        print(example_text(), end="")
+        print(example_text(EXAMPLE_GCE if cloud == "gce" else EXAMPLE), end="")
         sys.exit(EXIT_OK)
     options = LabOptions(
-        datapath=datapath, seed=seed, with_agents=not without_agents, keep=keep, events=tuple(event or ())
+        datapath=datapath,
+        seed=seed,
+        with_agents=not without_agents,
+        keep=keep,
+        cloud=cloud,
+        latency=latency,
+        events=tuple(event or ()),
+        settle_seconds=SETTLE_SECONDS[latency],
     )
     sys.exit(_run(options, tuple(file or ()), as_json))
 
 
-def example_text() -> str:
-    """The example's files as one, each under its name."""
-    parts = [f"# ---------- {path.name}\n{path.read_text()}" for path in sorted(EXAMPLE.glob("*.yaml"))]
+def example_text(folder: Path = EXAMPLE) -> str:
+    """An example's files as one, each under its name."""
+    parts = [f"# ---------- {path.name}\n{path.read_text()}" for path in sorted(folder.glob("*.yaml"))]
     return "---\n".join(parts)
 
 
-def read_input(files: Sequence[Path]) -> Input:
+def read_input(files: Sequence[Path], example: Path = EXAMPLE) -> Input:
     """
     Read manifests as a whole cluster: what is wrong is left out, and the rest used.
 
     A route that the controller could only refuse is left out too, and so is one that rests on an object that was left
     out: it would never be Ready, and a run in which something is not Ready has failed.
     """
-    found = read_files(files or (EXAMPLE,))
+    found = read_files(files or (example,))
     doubts = find_doubts(found)
     doubts = (*doubts, *_empty(files, found))
     doubtful = {doubt.subject for doubt in doubts}
@@ -225,7 +241,9 @@ def _run(options: LabOptions, files: Sequence[Path], as_json: bool) -> int:
         # A terminal that lacks a letter shows a question mark; it must not end the lab.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    given = read_input(files)
+    if why := _why_no_cloud(options):
+        return _refuse(why)
+    given = read_input(files, EXAMPLE_GCE if options.cloud == "gce" else EXAMPLE)
     if unknown := _unknown_events(options):
         return _refuse(unknown)
     if not given.is_usable:
@@ -243,6 +261,17 @@ def _unknown_events(options: LabOptions) -> str | None:
     known = tuple(dict.fromkeys(name for name, _ in EVENTS))
     unknown = [name for name in options.events if name not in known]
     return f"no event {', '.join(unknown)}; there are {', '.join(known)}" if unknown else None
+
+
+def _why_no_cloud(options: LabOptions) -> str | None:
+    """Why the run cannot have the cloud that was asked for; None: it can, or needs none."""
+    if options.cloud == "none":
+        return "--latency is a cloud's; name one with --cloud" if options.latency != "none" else None
+    if options.datapath != "linux":
+        return f"--cloud {options.cloud} needs real packets: --datapath linux"
+    if importlib.util.find_spec("google") is None or importlib.util.find_spec("google.cloud") is None:
+        return "--cloud gce needs google-cloud-compute: pip install 'persistip[gce]'"
+    return None
 
 
 def _tell_faults(given: Input) -> None:
@@ -288,6 +317,7 @@ def _arguments(options: LabOptions, files: Sequence[Path], as_json: bool) -> lis
     """The command line that says the same."""
     flags = {"--json": as_json, "--keep": options.keep, "--without-agents": not options.with_agents}
     arguments = ["--datapath", options.datapath, f"--seed={options.seed}"]
+    arguments += [f"--cloud={options.cloud}", f"--latency={options.latency}"]
     arguments += [flag for flag, is_set in flags.items() if is_set]
     arguments += [f"--event={name}" for name in options.events]
     return arguments + [f"--file={path}" for path in files]

@@ -158,6 +158,16 @@ class Fabric:
         self._kill(name)
         self._call(lambda: self._delete_pod(name))
 
+    # --- what a cloud must know -------------------------------------------------------------------------------
+
+    def hardware_address(self, name: str) -> str:
+        """That of the uplink of a machine on the segment."""
+        return self._call(lambda: self._hardware_address(name, UPLINK))
+
+    def port_of(self, name: str) -> str:
+        """The segment's link to a machine, in the namespace of `fabric`."""
+        return _port(name)
+
     # --- faults -----------------------------------------------------------------------------------------------
 
     def cut(self, name: str, *, carrier: bool = False) -> None:
@@ -306,7 +316,6 @@ class Fabric:
             self._routes(node, [_single(ip) for ip in ips], link=link)
             self._routes(name, [_single(ip) for ip in site.gateways], link=POD_LINK)
         self._routes(name, ["default", "default"], via=site.gateways, link=POD_LINK)
-        (described,) = self._netlinks[name].get_links(self._index(name, POD_LINK))
         pod = PodSite(
             name=name,
             netns=self.machines[name].netns,
@@ -314,7 +323,7 @@ class Fabric:
             node=node,
             link=link,
             route_link=BRIDGE if site.cni == "bridge" else link,
-            hwaddr=described.get("address"),
+            hwaddr=self._hardware_address(name, POD_LINK),
         )
         self.machines[name] = pod
         return pod
@@ -367,6 +376,10 @@ class Fabric:
         if not found:
             raise FabricError(f"{name} has no link {link}")
         return int(found[0])
+
+    def _hardware_address(self, name: str, link: str) -> str:
+        (described,) = self._netlinks[name].get_links(self._index(name, link))
+        return str(described.get("address"))
 
     def _set_link(self, name: str, link: str, **settings: object) -> None:
         self._netlinks[name].link("set", index=self._index(name, link), **settings)

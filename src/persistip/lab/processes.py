@@ -27,6 +27,7 @@ from typing import Any, Self, TypeVar
 from persistip.backends.linux import LinuxDatapath
 from persistip.backends.memory import MemoryStore, StoreServer
 from persistip.lab import echo
+from persistip.lab.cloud import CONTROL_PLANE, LabCloud
 from persistip.lab.fabric import CLIENT, Fabric
 from persistip.lab.foreign import look_at_foreign
 from persistip.lab.outside import Outside
@@ -37,8 +38,6 @@ from persistip.runtime.clock import SystemClock
 
 Result = TypeVar("Result")
 
-CONTROL_PLANE = "fabric"
-"""The machine whose namespace the controller runs in: it needs no network, only the socket."""
 _SOURCES = Path(echo.__file__).resolve().parents[2]
 _OBSERVED = "observed everything"
 _START_SECONDS = 10.0
@@ -46,9 +45,11 @@ _LOG_BYTES = 4000
 
 
 class LinuxSite:
-    """The Site on this machine's kernel; *sandbox* tells where files may be."""
+    """The Site on this machine's kernel; *sandbox* tells where files may be, *open_cloud* makes a cloud of the nodes."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, open_cloud: Callable[[Fabric], LabCloud] | None = None) -> None:
+        self._open_cloud = open_cloud
+        self._cloud: LabCloud | None = None
         self.clock = SystemClock()
         self._state = sandbox.state
         self._fabric = Fabric()
@@ -67,6 +68,9 @@ class LinuxSite:
         await self._run(self._fabric.__enter__)
         self._stack.callback(self._pool.shutdown)
         self._stack.callback(self._fabric.close)
+        if self._open_cloud is not None:
+            cloud = await self._run(partial(self._open_cloud, self._fabric))
+            self._cloud = await self._run(partial(self._stack.enter_context, cloud))
         for family in (4, 6):
             self._probes[family] = _Probe(await self._run(partial(Outside, self._fabric, CLIENT)), self._pool)
         return self
@@ -126,7 +130,8 @@ class LinuxSite:
             for machine in (CONTROL_PLANE, *self._fabric.nodes):
                 await self._open_api(machine)
         if self._controller is None or self._controller.poll() is not None:
-            self._controller = await self._start(CONTROL_PLANE, "controller", "controller")
+            arguments = () if self._cloud is None else self._cloud.arguments
+            self._controller = await self._start(CONTROL_PLANE, "controller", "controller", *arguments)
 
     def _socket(self, machine: str) -> Path:
         """By which a machine reaches the API."""

@@ -17,6 +17,7 @@ import signal
 import threading
 import traceback
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any, Self
 
 from persistip.lab import sandbox
@@ -100,7 +101,7 @@ async def run_lab(
     (FabricError, PermissionError) is passed on; a fault of the lab's own while it looks is a failure in the result.
     """
     place = sandbox.current()
-    async with _open_site(options) as site:
+    async with _open_site(options, manifests) as site:
         observer.stage(f"built {len(site.nodes)} nodes and a client outside")
         async with Lab(site, options) as lab:
             scene = Scene(lab, observer, promises)
@@ -130,7 +131,7 @@ async def run_lab(
 
 
 @contextlib.asynccontextmanager
-async def _open_site(options: LabOptions) -> AsyncIterator[Site]:
+async def _open_site(options: LabOptions, manifests: Sequence[Manifest]) -> AsyncIterator[Site]:
     # Each loaded alone: the simulated lab must run where neither pyroute2 nor a right to namespaces is.
     if options.datapath == "memory":
         from persistip.lab.virtual import VirtualSite  # noqa: PLC0415
@@ -143,7 +144,15 @@ async def _open_site(options: LabOptions) -> AsyncIterator[Site]:
         raise RuntimeError("the linux datapath needs a sandbox around the lab")
     from persistip.lab.processes import LinuxSite  # noqa: PLC0415
 
-    async with LinuxSite(place) as site:
+    open_cloud = None
+    if options.cloud == "gce":
+        from persistip.lab.cloud import LabCloud  # noqa: PLC0415
+        from persistip.lab.reserved import find_reserved  # noqa: PLC0415
+
+        open_cloud = partial(
+            LabCloud, reserved=find_reserved(manifests), latency=options.latency, seed_number=options.seed
+        )
+    async with LinuxSite(place, open_cloud) as site:
         yield site
 
 
