@@ -100,7 +100,7 @@ def lab(
         gce: the nodes are machines of an emulated Compute Engine, which alone decides where packets go. Needs the extra
         gce, and real packets.
     latency
-        How long that cloud takes for each change. Google publishes no figures: assumed is a guess, slow five times that.
+        How long that cloud takes for each change. Google publishes none: assumed is a guess, slow five times that.
     event
         Only these events, by name; default all that the manifests allow.
     print_example

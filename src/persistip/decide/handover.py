@@ -34,9 +34,11 @@ from persistip.model.attachment import (
     How,
     Reference,
     Release,
+    Strategy,
 )
 from persistip.model.conditions import Reason
 from persistip.model.evolving import evolve
+from persistip.model.gateway import Mode
 from persistip.model.keys import CLASS_LABEL, node_label
 from persistip.model.route import GKEIPRoute
 from persistip.model.views import RouteView
@@ -69,6 +71,7 @@ def first_spec(view: RouteView, wanted: Wanted) -> AttachmentSpec:
     return AttachmentSpec(
         route=wanted.route,
         mode=wanted.mode,
+        strategy=_strategy(view, wanted),
         network=wanted.network,
         addresses=tuple(
             AttachedAddress(prefix=claim.prefix, gateway=claim.gateway, pending=True) for claim in wanted.claims
@@ -78,6 +81,13 @@ def first_spec(view: RouteView, wanted: Wanted) -> AttachmentSpec:
         flows=wanted.flows,
         epoch=next_epoch(0, view.now),
     )
+
+
+def _strategy(view: RouteView, wanted: Wanted) -> Strategy:
+    """How the network is told: a cloud by its API, and on fast classes by the nodes themselves before that."""
+    if view.cloud is None:
+        return Strategy.NEIGHBOURS
+    return Strategy.FAST_IP_MOVE if wanted.mode == Mode.FAST else Strategy.LEADER
 
 
 def drained_spec(view: RouteView, attachment: AddressAttachment) -> AttachmentSpec:

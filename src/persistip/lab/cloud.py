@@ -20,11 +20,12 @@ import socket
 import struct
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import TracebackType
 from typing import Any, Self
 
-from pyroute2 import IPRoute, NetlinkError
+from pyroute2 import IPRoute
 
 from persistip.lab.fabric import ONLINK, ROUTER, SEGMENT, UPLINK, Fabric
 from persistip.lab.options import LatencyName
@@ -45,6 +46,8 @@ CONTROL_PLANE = "fabric"
 TURN_SECONDS = 0.005
 """How long a change in the project takes at most to become one of the fabric's routes."""
 CLUSTER_ID = "lab"
+
+Address = IPv4Address | IPv6Address
 
 _ETH_P_ALL = 3
 _SO_ATTACH_FILTER = 26
@@ -86,7 +89,7 @@ class LabCloud:
         )
         seed(self.engine, description)
         self._node_ips = {name: site.ips for name, site in fabric.nodes.items()}
-        self._routes = {name: _Routes(fabric.inside, name) for name in (ROUTER, ONLINK)}
+        self._routes = {name: _Routes(fabric, name) for name in (ROUTER, ONLINK)}
         self._listeners: dict[socket.socket, str] = {}
         self._server: ComputeServer | None = None
         self._is_over = threading.Event()
@@ -99,8 +102,6 @@ class LabCloud:
                 self._server = undo.enter_context(ComputeServer(self.engine))
                 for name in self._node_ips:
                     self._listeners[undo.enter_context(_listen(self._fabric.port_of(name)))] = name
-            for routes in self._routes.values():
-                undo.enter_context(routes)
             self._undo = undo.pop_all()
         self._thread.start()
         return self
@@ -121,6 +122,12 @@ class LabCloud:
             *("--allocator", "gce", "--gce.endpoint", self._server.endpoint, "--gce.cluster-id", CLUSTER_ID),
             *("--gce.project", state.project, "--gce.region", state.region),
         )
+
+    def leaders(self) -> Mapping[str, str | None]:
+        """To which node the packets of each address go; None where to none, or now to one and then to another."""
+        with self.engine.lock:
+            holders = {str(address): self._plane.holder(str(address)) for address in self._addresses}
+        return {address: next(iter(names)) if len(names) == 1 else None for address, names in holders.items()}
 
     # --- the thread of the data plane -------------------------------------------------------------------------
 
@@ -143,7 +150,7 @@ class LabCloud:
                 if place[2] != _PACKET_OUTGOING:
                     self._plane.frame(self._listeners[listener], frame)
 
-    def _next_hop(self, address: IPv4Address | IPv6Address, names: frozenset[str]) -> str | None:
+    def _next_hop(self, address: Address, names: frozenset[str]) -> str | None:
         """Of several holders one and then another, as packets go to either."""
         if not names:
             return None
@@ -154,33 +161,25 @@ class LabCloud:
 class _Routes:
     """One machine's routes to the addresses; changed only where they differ from what was wanted last."""
 
-    def __init__(self, inside: Any, machine: str) -> None:
-        self._inside, self._machine = inside, machine
-        self._leads: dict[IPv4Address | IPv6Address, str | None] = {}
-        self._netlink: IPRoute | None = None
-        self._link = 0
+    def __init__(self, fabric: Fabric, machine: str) -> None:
+        self._fabric, self._machine = fabric, machine
+        self._leads: dict[Address, str | None] = {}
+        (self._link,) = fabric.netlink(machine, lambda netlink: netlink.link_lookup(ifname=UPLINK))
 
-    def __enter__(self) -> Self:
-        with self._inside(self._machine):
-            self._netlink = IPRoute()
-        (self._link,) = self._netlink.link_lookup(ifname=UPLINK)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._netlink is not None  # noqa: S101 - it is entered
-        self._netlink.close()
-
-    def lead(self, wanted: Mapping[IPv4Address | IPv6Address, str | None]) -> None:
+    def lead(self, wanted: Mapping[Address, str | None]) -> None:
         """Have packets go to these next hops; to None: nowhere."""
-        assert self._netlink is not None  # noqa: S101 - it is entered
         for address, gateway in wanted.items():
             if address in self._leads and self._leads[address] == gateway:
                 continue
             family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-            where = {"type": "blackhole"} if gateway is None else {"gateway": gateway, "oif": self._link}
-            with contextlib.suppress(NetlinkError):
-                self._netlink.route("replace", family=family, dst=f"{address}/{address.max_prefixlen}", **where)
-                self._leads[address] = gateway
+            route: dict[str, Any] = {"family": family, "dst": f"{address}/{address.max_prefixlen}"}
+            route |= {"type": "blackhole"} if gateway is None else {"gateway": gateway, "oif": self._link}
+            self._fabric.netlink(self._machine, partial(_replace, route))
+            self._leads[address] = gateway
+
+
+def _replace(route: Mapping[str, Any], netlink: IPRoute) -> None:
+    netlink.route("replace", **route)
 
 
 def _listen(port: str) -> socket.socket:

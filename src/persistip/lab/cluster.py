@@ -134,6 +134,10 @@ class Lab:
         """The nodes whose uplink is cut."""
         return frozenset(self._cut_off)
 
+    def leaders(self) -> Mapping[str, str | None] | None:
+        """To which node a cloud sends the packets of each address; None: there is no cloud."""
+        return self.site.leaders()
+
     async def __aenter__(self) -> Self:
         for name, facts in self.site.nodes.items():
             await self.apply(_node(name, facts))

@@ -18,13 +18,14 @@ from persistip.decide.plan_gateway import plan_class, plan_gateway
 from persistip.decide.plan_route import RoutePlan, plan_route
 from persistip.model.address import AddressSpec, IPAddress, Prefix, is_overlapping, is_within, parse_prefix, show
 from persistip.model.attachment import AddressAttachment, Holder
+from persistip.model.cloud import CloudState
 from persistip.model.conditions import find_condition
 from persistip.model.entry import NodeState, RouteEntry
 from persistip.model.gateway import ConfigMap, Gateway, GatewayClass
 from persistip.model.keys import Kind, ObjectKey
 from persistip.model.pod import Pod
 from persistip.model.route import GKEIPRoute
-from persistip.model.views import GatewayView, Policy, RouteView
+from persistip.model.views import ClassView, GatewayView, Policy, RouteView
 from persistip.strategies import Batch, ClusterObject
 
 Named = Mapping[Prefix, frozenset[IPAddress]]
@@ -44,10 +45,15 @@ class Findings:
 
 @attrs.frozen(kw_only=True)
 class World:
-    """All objects of one instant; ``unreadable`` are those that could not be decoded."""
+    """
+    All objects of one instant; ``unreadable`` are those that could not be decoded.
+
+    ``leaders``: to which node a cloud sends the packets of each address; None: there is no cloud.
+    """
 
     objects: Mapping[ObjectKey, ClusterObject]
     unreadable: Mapping[ObjectKey, str] = attrs.field(factory=dict)
+    leaders: Mapping[str, str | None] | None = None
 
     @property
     def attachments(self) -> tuple[AddressAttachment, ...]:
@@ -62,7 +68,20 @@ class World:
     def without(self, keys: Iterable[ObjectKey]) -> World:
         """The same without some objects."""
         gone = frozenset(keys)
-        return World(objects={key: found for key, found in self.objects.items() if key not in gone})
+        return attrs.evolve(
+            self, objects={key: found for key, found in self.objects.items() if key not in gone}, unreadable={}
+        )
+
+    def view(self, catalog: Catalog, key: ObjectKey, now: float) -> ClassView | GatewayView | RouteView:
+        """What a decision may look at; of a cloud, where it sends packets, and not what its allocator believes."""
+        view = catalog.view(key, now)
+        if self.leaders is None or not isinstance(view, RouteView):
+            return view
+        prefixes = view.attachment.spec.held_prefixes if view.attachment is not None else ()
+        leaders = {self.leaders.get(str(prefix.network_address)) for prefix in prefixes}
+        leader = leaders.pop() if len(leaders) == 1 else None
+        owned = ("what leads there",) if leader is not None else ()
+        return attrs.evolve(view, cloud=CloudState(ready=leader is not None, leader=leader, owned=owned))
 
 
 # ---------------------------------------------------------------- P1
@@ -173,7 +192,8 @@ def _why_not_permitted(
         return "from a Gateway that does not exist"
     if not _is_inside(prefix, (parse_prefix(address) for address in gateway.addresses)):
         return f"which is outside the pool of {gateway.key}"
-    if not _is_inside(prefix, _allowed(world, gateway)):
+    # A cloud knows whose an address is, and needs nobody's list.
+    if world.leaders is None and not _is_inside(prefix, _allowed(world, gateway)):
         return f"which the parameters of class {gateway.class_name} do not allow"
     return None
 
@@ -221,7 +241,7 @@ def instant_of(world: World) -> float:
 
 def decide_anew(world: World, *, backwards: bool = False) -> Catalog:
     """A controller's memory that has seen nothing but these objects, one by one, in the order of keys or against it."""
-    catalog = Catalog(Policy(), BUILT_IN)
+    catalog = Catalog(Policy(knows_owners=world.leaders is not None), BUILT_IN)
     for key in sorted(world.objects, reverse=backwards):
         catalog.update(Batch(objects={key: world.objects[key]}))
     if world.unreadable:
@@ -234,7 +254,7 @@ def plan_anew(catalog: Catalog, world: World) -> Mapping[ObjectKey, RoutePlan]:
     now = instant_of(world)
     plans = {}
     for key in sorted(catalog.keys()):
-        view = catalog.view(key, now)
+        view = world.view(catalog, key, now)
         if isinstance(view, RouteView):
             plans[key] = plan_route(view)
     return plans
@@ -267,7 +287,7 @@ def check_at_rest(world: World) -> Findings:
     checks, seen = 0, []
     for key in sorted(catalog.keys()):
         checks += 1
-        view = catalog.view(key, now)
+        view = world.view(catalog, key, now)
         if isinstance(view, RouteView):
             actions = plans[key].actions
         else:

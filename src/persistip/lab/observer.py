@@ -36,6 +36,10 @@ class RunningLab(Protocol):
         """The nodes whose uplink is cut."""
         ...
 
+    def leaders(self) -> Mapping[str, str | None] | None:
+        """To which node a cloud sends the packets of each address; None: there is no cloud."""
+        ...
+
     async def apply(self, manifest: Manifest) -> None:
         """Create the object, or bring it to what *manifest* says, as kubectl apply does."""
         ...

@@ -45,7 +45,11 @@ _LOG_BYTES = 4000
 
 
 class LinuxSite:
-    """The Site on this machine's kernel; *sandbox* tells where files may be, *open_cloud* makes a cloud of the nodes."""
+    """
+    The Site on this machine's kernel.
+
+    *sandbox* tells where files may be, *open_cloud* makes a cloud whose machines the nodes are.
+    """
 
     def __init__(self, sandbox: Sandbox, open_cloud: Callable[[Fabric], LabCloud] | None = None) -> None:
         self._open_cloud = open_cloud
@@ -92,6 +96,10 @@ class LinuxSite:
             name: NodeFacts(ips=site.ips, pod_cidrs=site.pod_cidrs) for name, site in sorted(self._fabric.nodes.items())
         }
 
+    def leaders(self) -> Mapping[str, str | None] | None:
+        """To which node a cloud sends the packets of each address; None: there is no cloud."""
+        return None if self._cloud is None else self._cloud.leaders()
+
     # --- Pods -------------------------------------------------------------------------------------------------
 
     async def add_pod(self, node: str, name: str) -> tuple[str, ...]:
@@ -132,6 +140,9 @@ class LinuxSite:
         if self._controller is None or self._controller.poll() is not None:
             arguments = () if self._cloud is None else self._cloud.arguments
             self._controller = await self._start(CONTROL_PLANE, "controller", "controller", *arguments)
+            if self._cloud is not None:
+                # Google's library takes seconds to load, which are no part of what is watched.
+                await self._until_said(self._controller, self._state / "controller.log", 0, _START_SECONDS * 6)
 
     def _socket(self, machine: str) -> Path:
         """By which a machine reaches the API."""
@@ -159,9 +170,20 @@ class LinuxSite:
         directory = str(self._agent_state(node))
         process = await self._start(node, f"agent-{node}", "agent", "--node-name", node, "--state-directory", directory)
         self._agents[node] = process
-        end = time.monotonic() + _START_SECONDS
-        while process.poll() is None and time.monotonic() < end and node not in self._cut_off:
-            if _OBSERVED in log.read_bytes()[begin:].decode(errors="replace"):
+        await self._until_said(process, log, begin, _START_SECONDS, lambda: node in self._cut_off)
+
+    async def _until_said(
+        self,
+        process: subprocess.Popen[bytes],
+        log: Path,
+        begin: int,
+        seconds: float,
+        is_in_vain: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Wait until a process has observed everything, by its own word, or ends, or cannot."""
+        end = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < end and not is_in_vain():
+            if _OBSERVED in (await self._run(log.read_bytes))[begin:].decode(errors="replace"):
                 return
             await asyncio.sleep(0.01)
 

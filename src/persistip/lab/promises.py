@@ -16,6 +16,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
+import attrs
+
 from persistip.backends.memory import ExpiredError, MemoryStore
 from persistip.lab.invariants import (
     Findings,
@@ -273,7 +275,7 @@ class Watch:
     async def look(self, lab: RunningLab) -> None:
         """What must hold when the lab has come to rest."""
         await self._look_for_writes(lab.store)
-        world = await read_world(lab.store)
+        world = attrs.evolve(await read_world(lab.store), leaders=lab.leaders())
         for promise, check in (
             ("P2", check_permissions),
             ("P3", check_at_rest),

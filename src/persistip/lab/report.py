@@ -107,6 +107,13 @@ class Report:
             "memory": "simulated packets and simulated time: no kernel is touched",
         }[self._options.datapath]
         self._print(Text.assemble(("persistip lab", "bold"), f"  {packets}"))
+        if self._options.cloud == "gce":
+            how_long = {
+                "none": "at once",
+                "assumed": "with latencies that are a guess, since Google publishes none",
+                "slow": "with latencies five times those that are guessed",
+            }[self._options.latency]
+            self._print(Text(f"On an emulated Compute Engine, which decides where packets go and changes {how_long}."))
         if not self._options.with_agents:
             self._print(Text("Without agents: nobody programs the nodes, so this run is meant to fail.", "yellow"))
         self._print()

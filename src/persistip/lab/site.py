@@ -94,6 +94,10 @@ class Site(Protocol):
         """The nodes, by name."""
         ...
 
+    def leaders(self) -> Mapping[str, str | None] | None:
+        """To which node a cloud sends the packets of each address; None: there is no cloud."""
+        ...
+
     async def add_pod(self, node: str, name: str) -> tuple[str, ...]:
         """A network namespace on *node*; returns the Pod's IPs."""
         ...

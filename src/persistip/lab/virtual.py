@@ -95,6 +95,10 @@ class VirtualSite:
         """The nodes, by name."""
         return self._facts
 
+    def leaders(self) -> Mapping[str, str | None] | None:
+        """There is no cloud."""
+        return None
+
     # --- Pods -------------------------------------------------------------------------------------------------
 
     async def add_pod(self, node: str, name: str) -> tuple[str, ...]:

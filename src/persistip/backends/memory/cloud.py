@@ -13,7 +13,7 @@ from collections.abc import Callable
 import attrs
 
 from persistip.model.actions import DONE, Outcome, OutcomeState
-from persistip.model.address import Prefix
+from persistip.model.address import Prefix, is_within
 from persistip.model.cloud import Attract, CloudAction, CloudScope, CloudState, Withdraw
 from persistip.strategies import AllocatorFeatures
 
@@ -43,7 +43,7 @@ class MemoryCloud:
     def leader(self, prefix: Prefix) -> str | None:
         """The node to which packets for *prefix* go."""
         for part in self._parts.values():
-            if part.stands is not None and prefix in part.stands.prefixes:
+            if part.stands is not None and any(is_within(prefix, each) for each in part.stands.prefixes):
                 return part.stands.node_name
         return None
 

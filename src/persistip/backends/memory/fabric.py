@@ -97,9 +97,14 @@ class FabricNode:
 
 
 class MemoryFabric:
-    """Nodes on one layer-2 segment with a router outside."""
+    """
+    Nodes on one layer-2 segment with a router outside.
+
+    ``leads`` takes the segment's place: a cloud, which alone says to which node it delivers the packets for an address.
+    """
 
     def __init__(self) -> None:
+        self.leads: Callable[[IPAddress], str | None] | None = None
         self._nodes: dict[str, FabricNode] = {}
         self._pods: dict[str, FabricPod] = {}
         self._neighbours: dict[IPAddress, str] = {}
@@ -142,7 +147,8 @@ class MemoryFabric:
         """A packet from outside."""
         node = self._next_hop(to)
         if node is None:
-            return Dropped("", f"nobody answers for {to}")
+            said = f"nobody answers for {to}" if self.leads is None else f"the cloud leads {to} nowhere"
+            return Dropped("", said)
         if not node.is_up:
             return Dropped(node.name, "the node is down")
         obstacle = next((each for prefix, each in node.obstacles.items() if is_within(ip_network(to), prefix)), None)
@@ -190,7 +196,13 @@ class MemoryFabric:
         return None
 
     def _next_hop(self, ip: IPAddress) -> FabricNode | None:
-        """The cached neighbour, else whoever answers now; of several the last by name, whose reply comes last."""
+        """
+        Where the cloud sends it, if there is one.
+
+        Else the cached neighbour, else whoever answers now; of several the last by name, whose reply comes last.
+        """
+        if self.leads is not None:
+            return self._nodes.get(self.leads(ip) or "")
         cached = self._neighbours.get(ip)
         if cached is not None:
             return self._nodes[cached]

@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from ipaddress import ip_network
 from random import Random
 
 import attrs
@@ -135,7 +136,8 @@ class Simulation:
         if (seconds := options.cloud_seconds) is not None:
             # Of its own, so that a run without a cloud meets the weather that it always met.
             pace = Random(f"cloud of {seed}")
-            self.cloud = MemoryCloud(lambda: pace.uniform(*seconds))
+            self.cloud = cloud = MemoryCloud(lambda: pace.uniform(*seconds))
+            self.site.fabric.leads = lambda ip: cloud.leader(ip_network(ip))
         self.is_at_rest = False
 
     # ------------------------------------------------------------ processes
