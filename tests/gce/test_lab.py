@@ -13,6 +13,7 @@ from persistip.lab import sandbox
 
 pytestmark = [pytest.mark.requires("gce"), pytest.mark.requires("kernel")]
 
+PROVISIONED = {"status": "True", "reason": "Provisioned"}
 SOURCE = Path(sandbox.__file__).resolve().parents[2]
 
 
@@ -37,8 +38,8 @@ def test_standard_classes_move_in_the_cloud() -> None:
     status, told = lab("--event", "pod-deleted", "--event", "node-drained", "--event", "agent-killed")
     assert (status, told["failures"]) == (0, [])
     assert {each["route"]: each["conditions"]["GCPReady"] for each in told["routes"]} == {
-        "edge/nat": ["True", "Provisioned"],
-        "edge/registrar": ["True", "Provisioned"],
+        "edge/nat": PROVISIONED,
+        "edge/registrar": PROVISIONED,
     }
     assert {name: each["held"] for name, each in told["promises"].items()} == dict.fromkeys(told["promises"], True)
 
@@ -48,7 +49,7 @@ def test_slower_cloud_is_a_longer_silence() -> None:
     status, told = lab("--latency", "assumed", "--event", "process-killed")
     assert (status, told["failures"]) == (0, [])
     (killed,) = told["events"]
-    assert killed["ingress"]["silent_ms"] > 1000
+    assert killed["probes"]["ingress"]["blackout_ms"] > 1000
 
 
 def test_without_agents_the_cloud_alone_answers_nothing() -> None:
