@@ -5,19 +5,23 @@ In: a project.  Out: allocators on it, each as a process of its own that may be 
 """
 
 import asyncio
+import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
 from typing import Any
 
+import attrs
 import compute_needed  # noqa: F401 - before the packages that may be missing
 from compute_judge import Judge, JudgingProxy
 from google.auth.credentials import AnonymousCredentials
 
 from persistip.backends.gce.allocator import GceAllocator
 from persistip.backends.gce.client import ComputeClient
+from persistip.errors import StaleError
 from persistip.model.address import Prefix
-from persistip.model.cloud import Attract, CloudScope, CloudState
+from persistip.model.cloud import Attract, CloudAction, CloudScope, CloudState
 from persistip.settings import GceSettings
 from persistip.testing import ManualClock
 from persistip.testing.compute_engine import (
@@ -54,31 +58,84 @@ class KilledError(BaseException):
     """The process ends here; no handler of errors gets to see it."""
 
 
+@attrs.define
+class Mortal:
+    """A process's life: it ends at call number *at*, before the call goes out or after its answer has come."""
+
+    at: int = 0
+    answered: bool = False
+    calls: int = 0
+    _lock: threading.Lock = attrs.field(factory=threading.Lock)
+
+    def live(self, call: Callable[[], Any]) -> Any:
+        """Make a call, or die of it."""
+        with self._lock:
+            self.calls += 1
+            mine = self.calls
+        if self.at and mine > self.at - (not self.answered):
+            raise KilledError
+        made = call()
+        if self.at and mine >= self.at:
+            raise KilledError
+        return made
+
+
+class MortalClient(ComputeClient):
+    """A client whose process may be killed at any call."""
+
+    life: Mortal
+
+    def _tell(self, verb: str, target: str, call: Callable[[], Any]) -> Any:
+        return self.life.live(lambda: super(MortalClient, self)._tell(verb, target, call))
+
+
 class Project:
     """An emulated project behind a judge, and the processes that work on it."""
 
-    def __init__(self, engine: ComputeEngine, endpoint: str, judge: Judge) -> None:
-        self.engine = engine
-        self.endpoint = endpoint
-        self.judge = judge
-        self.plane = DataPlane(engine.state, engine.clock)
+    def __init__(self, server: ComputeServer, proxy: JudgingProxy) -> None:
+        self._server = server
+        self.endpoint = proxy.endpoint
+        self.judge: Judge = proxy.judge
         self._clients: list[ComputeClient] = []
+
+    @property
+    def engine(self) -> ComputeEngine:
+        """Return the emulator."""
+        return self._server.engine
+
+    @property
+    def plane(self) -> DataPlane:
+        """Return where packets go."""
+        return DataPlane(self.engine.state, self.engine.clock)
+
+    def start_anew(self) -> None:
+        """Put another project, in which nothing of ours is, in this one's place."""
+        assert self.engine.misuses == []
+        self.close()
+        self._server.engine = fresh_engine()
+
+    def advance(self, seconds: float) -> None:
+        """Let the project's time pass."""
+        assert isinstance(self.engine.clock, ManualClock)
+        self.engine.clock.advance(seconds)
 
     async def sleep(self, seconds: float) -> None:
         """Let the project's time pass, and others have their turn."""
-        assert isinstance(self.engine.clock, ManualClock)
-        self.engine.clock.advance(seconds)
+        self.advance(seconds)
         await asyncio.sleep(0)
 
-    def allocator(self, cluster: str = "one", *, resync_seconds: float = 1e-9) -> GceAllocator:
+    def allocator(
+        self, cluster: str = "one", *, resync_seconds: float = 1e-9, life: Mortal | None = None
+    ) -> GceAllocator:
         """Return a process of a cluster's, without memory; it looks anew at each observation."""
-        client = ComputeClient(
+        client = MortalClient(
             project="lab",
             region="europe-west4",
             clock=self.engine.clock,
             credentials=AnonymousCredentials(),
             endpoint=self.endpoint,
         )
+        client.life = life or Mortal()
         self._clients.append(client)
         return GceAllocator(
             client,
@@ -90,7 +147,7 @@ class Project:
         )
 
     async def until(
-        self, allocator: GceAllocator, action: Any, is_so: Callable[[CloudState], bool], tries: int = 200
+        self, allocator: GceAllocator, action: Any, is_so: Callable[[CloudState], bool], tries: int = 5000
     ) -> CloudState:
         """Ask for an action as a controller would, until the state is as wanted."""
         state = None
@@ -98,9 +155,35 @@ class Project:
             state = await allocator.observe(CloudScope(prefixes=action.prefixes, route=action.route))
             if is_so(state):
                 return state
-            await allocator.apply(action)
-            await asyncio.sleep(0.002)
+            await self.ask(allocator, action)
         raise AssertionError(f"never: {state}")
+
+    async def ask(self, allocator: GceAllocator, action: CloudAction) -> bool:
+        """Ask for an action once, as a controller does that comes again later; return whether it is done."""
+        try:
+            if (await allocator.apply(action)).is_done:
+                return True
+        except StaleError:
+            await self.sleep(1.0)
+        await asyncio.sleep(0.002)
+        return False
+
+    async def rest(self, allocator: GceAllocator, action: CloudAction) -> None:
+        """Ask for an action until nothing of it is left to do, housekeeping included."""
+        for _ in range(5000):
+            if await self.ask(allocator, action):
+                return
+        raise AssertionError(f"never at rest: {action}")
+
+    def shown(self) -> dict[str, Any]:
+        """Return everything that stands in the project, but for when and as which version it was made."""
+        kinds = ("forwardingRules", "backendServices", "networkEndpointGroups", "firewalls", "addresses")
+        with self.engine.lock:
+            return {
+                link.path: json.loads(json.dumps(body, sort_keys=True, default=list))
+                for kind in kinds
+                for link, body in self.engine.state.all_of(kind)
+            }
 
     def left(self) -> list[str]:
         """Return what stands of the kinds that we make."""
@@ -109,8 +192,8 @@ class Project:
 
     def close(self) -> None:
         """End the connections of every process."""
-        for client in self._clients:
-            client.close()
+        while self._clients:
+            self._clients.pop().close()
 
 
 def attract(node: str, prefixes: tuple[Prefix, ...] = EXTERNAL, **fields: Any) -> Attract:
@@ -118,17 +201,28 @@ def attract(node: str, prefixes: tuple[Prefix, ...] = EXTERNAL, **fields: Any) -
     return Attract(prefixes=prefixes, node_name=node, route=fields.pop("route", "tenant/web"), **fields)
 
 
+def fresh_engine(**fields: Any) -> ComputeEngine:
+    """Return a project in which nothing of ours is, in virtual time."""
+    engine = ComputeEngine(clock=ManualClock(), latency="assumed", **fields)
+    seed(engine, PROJECT)
+    return engine
+
+
 @contextmanager
 def project(**fields: Any) -> Iterator[Project]:
     """Yield a project; at the end the judge and the emulator have found nothing to say."""
-    clock = ManualClock()
-    engine = ComputeEngine(clock=clock, latency="assumed", **fields)
-    seed(engine, PROJECT)
-    with ComputeServer(engine, pause=clock.advance) as server, JudgingProxy(server.endpoint) as proxy:
-        made = Project(engine, proxy.endpoint, proxy.judge)
+
+    def pause(seconds: float) -> None:
+        made.advance(seconds)
+
+    with (
+        ComputeServer(fresh_engine(**fields), pause=pause) as server,
+        JudgingProxy(server.endpoint) as proxy,
+    ):
+        made = Project(server, proxy)
         try:
             yield made
         finally:
             made.close()
-    assert proxy.judge.faults == []
-    assert engine.misuses == []
+    assert made.judge.faults == []
+    assert made.engine.misuses == []

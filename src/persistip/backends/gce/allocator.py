@@ -127,6 +127,9 @@ class GceAllocator:
             return Outcome(state=OutcomeState.STARTED)
         if job is not None:
             del self._jobs[route]
+            if job.task is not None and (fault := job.task.exception()) is not None:
+                # Of ours: whoever drives us is to hear of it.
+                raise fault
             if job.failure is not None and job.target == target:
                 raise job.failure
         plan = await self._plan(route, target)

@@ -156,12 +156,13 @@ class Planner:
 
     def rule_of(self, route: str, single: Prefix) -> Resource:
         """The forwarding rule of a route for one address."""
-        return Resource(Service.RULES, self._scope, self.owner.name(route, value_of(single)))
+        return Resource(Service.RULES, self._scope, self.owner.name(route, value_of(single), value_of(single)))
 
     def group_of(self, route: str, instance: Instance) -> Resource:
         """The group that an instance is an endpoint of, for a route: of its zone and subnetwork."""
+        place = partial(instance.subnetwork)
         return Resource(
-            Service.GROUPS, f"zones/{instance.zone}", self.owner.name(route, f"at {partial(instance.subnetwork)}")
+            Service.GROUPS, f"zones/{instance.zone}", self.owner.name(route, f"at {place}", last(instance.subnetwork))
         )
 
     # ------------------------------------------------------------ what stands
@@ -286,13 +287,13 @@ class Planner:
                 yield Attach(group, missing)
 
     def _firewall_of(self, route: str, family: int) -> Resource:
-        return Resource(Service.FIREWALLS, "global", self.owner.name(route, f"v{family}"))
+        return Resource(Service.FIREWALLS, "global", self.owner.name(route, f"v{family}", f"v{family}"))
 
     def _firewalls(self, seen: Seen, target: Target, usable: Iterable[Prefix], machine: Instance) -> Iterator[Step]:
         for family in (4, 6):
             firewall = self._firewall_of(target.route, family)
             present = seen.resources.get(firewall)
-            towards = [str(single) for single in usable if single.version == family]
+            towards = sorted(str(single) for single in usable if single.version == family)
             sources = [each for each in self.sources if ip_network(each).version == family]
             if target.external:
                 sources = list(EVERYWHERE[family])

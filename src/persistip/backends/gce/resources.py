@@ -20,6 +20,7 @@ import attrs
 
 ROOT = "https://www.googleapis.com/compute/v1/"
 MAX_NAME = 63
+MAX_TAIL = 30
 
 Body = Mapping[str, Any]
 """A resource as the API writes it."""
@@ -76,16 +77,12 @@ class Owner:
         """How every name of ours begins."""
         return f"pip-{_short_hash(self.cluster)}-"
 
-    def name(self, route: str, suffix: str = "") -> str:
-        """The name of a route's resource; *suffix* tells apart those of one kind and scope."""
-        told = _short_hash(f"{self.cluster}\0{route}\0{suffix}")
-        tail = re.sub(r"[^a-z0-9]+", "-", suffix.lower()).strip("-")
-        end = f"-{told}-{tail}" if tail else f"-{told}"
-        words = re.sub(r"[^a-z0-9]+", "-", route.lower()).strip("-")
+    def name(self, route: str, what: str = "", tail: str = "") -> str:
+        """The name of a route's resource; *what* tells apart those of one kind and scope, *tail* says it to people."""
+        told = _short_hash(f"{self.cluster}\0{route}\0{what}")
+        end = f"-{told}-{_words(tail)}"[:MAX_TAIL].rstrip("-")
         room = MAX_NAME - len(self.prefix) - len(end)
-        if room < 1:
-            return f"{self.prefix}{told}"
-        return f"{self.prefix}{words[:room].strip('-') or 'x'}{end}"
+        return f"{self.prefix}{_words(route)[:room].strip('-') or 'x'}{end}"
 
     def mark(self, route: str) -> str:
         """The description of a route's resource."""
@@ -103,6 +100,10 @@ class Owner:
         return route if isinstance(route, str) else None
 
 
+def _words(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
 def _short_hash(text: str) -> str:
     return base64.b32encode(hashlib.sha256(text.encode()).digest())[:8].decode().lower()
 
@@ -110,12 +111,6 @@ def _short_hash(text: str) -> str:
 def last(link: str) -> str:
     """The name at the end of a link; a bare name is its own end."""
     return link.rpartition("/")[2]
-
-
-def zone_of(link: str) -> str:
-    """The zone in a link; empty where there is none."""
-    found = re.search(r"/zones/([^/]+)(?:/|$)", link)
-    return found[1] if found else ""
 
 
 def partial(link: str) -> str:
