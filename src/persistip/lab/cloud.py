@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import select
 import socket
 import struct
@@ -144,11 +145,17 @@ class LabCloud:
                 routes.lead({address: self._next_hop(address, names) for address, names in holders.items()})
 
     def _hear(self, listener: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError):
+        try:
             while True:
                 frame, place = listener.recvfrom(2048)
                 if place[2] != _PACKET_OUTGOING:
                     self._plane.frame(self._listeners[listener], frame)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # The cable was pulled; the socket hears again when it is put back.
+            if error.errno != errno.ENETDOWN:
+                raise
 
     def _next_hop(self, address: Address, names: frozenset[str]) -> str | None:
         """Of several holders one and then another, as packets go to either."""
