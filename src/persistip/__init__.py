@@ -141,6 +141,7 @@ if TYPE_CHECKING:
         Lease,
         LeaseRecord,
         ReactionMode,
+        Sweep,
         Withdraw,
     )
     from persistip.wire import Unreadable, from_model, to_model
@@ -271,6 +272,7 @@ __all__ = [
     "SetFinalizers",
     "StaleError",
     "Status",
+    "Sweep",
     "ThrottledError",
     "UnavailableError",
     "Unreadable",
@@ -408,6 +410,7 @@ _HOMES = {
         "Lease",
         "LeaseRecord",
         "ReactionMode",
+        "Sweep",
         "Withdraw",
     ),
     "persistip.wire": ("Unreadable", "from_model", "to_model"),

@@ -150,6 +150,8 @@ class Controller:
             self._tasks.start(self._work(f"worker-{number}"), f"worker-{number}")
             if self._provisioner is not None:
                 self._tasks.start(self._provisioner.work(), f"cloud-{number}")
+        if self._provisioner is not None:
+            self._tasks.start(self._provisioner.sweep(self._catalog.owners), "cloud-sweep")
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -15,10 +15,11 @@ import attrs
 
 from persistip.model.actions import ClusterAction, DatapathAction, Outcome
 from persistip.model.attachment import AddressAttachment
-from persistip.model.cloud import Attract as Attract  # noqa: PLC0414 - these five are parts of this interface
+from persistip.model.cloud import Attract as Attract  # noqa: PLC0414 - these six are parts of this interface
 from persistip.model.cloud import CloudAction as CloudAction  # noqa: PLC0414
 from persistip.model.cloud import CloudScope as CloudScope  # noqa: PLC0414
 from persistip.model.cloud import CloudState as CloudState  # noqa: PLC0414
+from persistip.model.cloud import Sweep as Sweep  # noqa: PLC0414
 from persistip.model.cloud import Withdraw as Withdraw  # noqa: PLC0414
 from persistip.model.definition import CustomResourceDefinition
 from persistip.model.entry import Announcement, NodeScope, NodeState

@@ -9,7 +9,7 @@ import pytest
 from compute_backend import EXTERNAL, OTHER, Project, attract, project
 
 from persistip.errors import BackendError, RefusedError, RejectedError, UnavailableError
-from persistip.model.cloud import CloudAction, CloudScope, CloudState, Withdraw
+from persistip.model.cloud import CloudAction, CloudScope, CloudState, Sweep, Withdraw
 from persistip.model.conditions import Reason
 from persistip.testing.compute_engine import FaultKind, Instance, Quotas, add_instance, insert
 
@@ -283,3 +283,37 @@ async def test_internal_route_with_global_access_can_lose_it_again(made: Project
             rules = [body for _, body in made.engine.state.all_of("forwardingRules")]
             assert [bool(body.get("allowGlobalAccess")) for body in rules] == [access]
     assert made.engine.calls_of("forwardingRules.insert") == 1
+
+
+async def test_what_is_of_no_route_goes_after_two_complete_looks(made: Project) -> None:
+    """One look may have come too early; what is of a route, of another cluster or of nobody stays."""
+    async with made.allocator("two") as other:
+        await made.until(other, attract("b", OTHER), at("b"))
+    theirs = set(made.left())
+    async with made.allocator() as allocator:
+        await made.until(allocator, attract("a", ONE), at("a"))
+        await made.until(allocator, attract("a", EXTERNAL[1:], route="tenant/kept"), at("a"))
+        kept = frozenset({"tenant/kept"})
+        mine = attract("a", ONE)
+        await allocator.apply(Sweep(kept))
+        assert (await look(allocator, mine)).ready
+        for _ in range(5000):
+            if (await allocator.apply(Sweep(kept))).is_done:
+                break
+            await asyncio.sleep(0.002)
+        assert not (await look(allocator, mine)).owned
+        assert (await look(allocator, attract("a", EXTERNAL[1:], route="tenant/kept"))).ready
+    assert theirs <= set(made.left())
+
+
+async def test_sweep_concludes_nothing_from_a_list_in_which_a_zone_is_missing(made: Project) -> None:
+    """The look that failed is not counted."""
+    async with made.allocator() as allocator:
+        await made.until(allocator, attract("a", ONE), at("a"))
+        await allocator.apply(Sweep(frozenset()))
+        made.engine.faults.add(FaultKind.UNREACHABLE, "networkEndpointGroups.aggregatedList", times=None)
+        for _ in range(3):
+            with pytest.raises(UnavailableError):
+                await allocator.apply(Sweep(frozenset()))
+        made.engine.clear_faults()
+        assert (await look(allocator, attract("a", ONE))).ready

@@ -10,7 +10,8 @@ from persistip.model.actions import DeleteAttachment
 from persistip.model.attachment import How
 from persistip.model.cloud import UNKNOWN, Attract, CloudState, Withdraw
 from persistip.model.gateway import CLASS_NAMES, ClassBehaviour, Mode
-from persistip.model.keys import CLASS_LABEL
+from persistip.model.keys import CLASS_LABEL, Kind, ObjectKey
+from persistip.strategies import Batch
 
 NOTHING = CloudState(ready=False)
 AT_A = CloudState(ready=True, leader="a", owned=("rule",))
@@ -173,3 +174,20 @@ def test_process_that_has_not_looked_at_a_new_cloud_says_that_it_is_provisioned(
     world = moving()
     world.apply(plan_route(attrs.evolve(world.view(), cloud=UNKNOWN)).actions)
     assert world.condition("GCPReady") == ("False", "Provisioning")
+
+
+def test_owners_in_a_cloud_are_all_routes_and_all_that_an_attachment_speaks_of() -> None:
+    """What is of none of them is a leftover."""
+    world = moving()
+    world.put(route("late"))
+    assert world.catalog.owners() == {world.view().key.path, world.view("late").key.path}
+    world.drop(route())
+    assert world.view().key.path in (world.catalog.owners() or ())
+
+
+@pytest.mark.parametrize("kind", [Kind.ROUTE, Kind.ATTACHMENT])
+def test_while_an_owner_cannot_be_read_nobody_knows_them_all(kind: Kind) -> None:
+    """What it has in the cloud must not be taken for a leftover."""
+    world = moving()
+    world.catalog.update(Batch(unreadable={ObjectKey(kind, "", "broken"): "a field is missing"}))
+    assert world.catalog.owners() is None

@@ -148,6 +148,12 @@ class Catalog:
         kinds = (Kind.ROUTE, Kind.GATEWAY, Kind.GATEWAY_CLASS)
         return frozenset(self._reach.of_kind.union(kinds) | self._reach.attachments_of.keys())
 
+    def owners(self) -> frozenset[str] | None:
+        """The routes that may have something in a cloud, as it names them; None: something cannot be read."""
+        if any(self._sight.blind_to(kind) is not None for kind in (Kind.ROUTE, Kind.ATTACHMENT)):
+            return None
+        return frozenset(key.path for key in self.keys() if key.kind is Kind.ROUTE)
+
     def is_attached(self, key: ObjectKey) -> bool:
         """Whether that is a route with addresses that were granted, so that traffic may be waiting for a plan."""
         attachment = self._facts.attachment(key)

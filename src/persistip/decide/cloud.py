@@ -18,7 +18,7 @@ from operator import attrgetter
 from persistip.decide.holder import Choice
 from persistip.decide.verdict import Verdict
 from persistip.model.attachment import AddressAttachment, Holder, How
-from persistip.model.cloud import Attract, CloudAction, Withdraw
+from persistip.model.cloud import Attract, RouteAction, Withdraw
 from persistip.model.conditions import ConditionType, Reason, Status, find_condition
 from persistip.model.gateway import CLASSES, ClassBehaviour, Mode
 from persistip.model.keys import CLASS_LABEL
@@ -30,7 +30,7 @@ FAULTS = frozenset({Reason.ADDRESS_NOT_USABLE, Reason.QUOTA_EXCEEDED, Reason.PER
 """What keeps a cloud from providing addresses; whatever else an allocator calls it is a CloudError."""
 
 
-def plan_cloud(view: RouteView) -> CloudAction | None:
+def plan_cloud(view: RouteView) -> RouteAction | None:
     """
     All that the cloud is to hold for the route now; None: whatever it holds stays as it is.
 

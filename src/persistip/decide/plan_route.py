@@ -38,7 +38,7 @@ from persistip.decide.verdict import Claim, Verdict
 from persistip.model.actions import ClusterAction, CreateAttachment, DeleteAttachment, ReplaceAttachment, ReportRoute
 from persistip.model.address import overlap
 from persistip.model.attachment import RELEASE_FINALIZER, AddressAttachment, AttachmentSpec, Holder, Reference
-from persistip.model.cloud import CloudAction
+from persistip.model.cloud import RouteAction
 from persistip.model.evolving import evolve
 from persistip.model.gateway import Mode
 from persistip.model.keys import CLASS_LABEL, ObjectMeta, attachment_name, node_label
@@ -61,7 +61,7 @@ class RoutePlan:
     choice: Choice = Choice()
     holder: Holder | None = None
     actions: tuple[ClusterAction, ...] = ()
-    cloud: CloudAction | None = None
+    cloud: RouteAction | None = None
     recheck_at: float | None = None
 
 

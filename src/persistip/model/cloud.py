@@ -74,4 +74,18 @@ class Withdraw:
     route: str = ""
 
 
-CloudAction = Attract | Withdraw
+@attrs.frozen
+class Sweep:
+    """
+    Take away all that was made for other routes than these, by whichever process of ours.
+
+    For what nobody remembers: an attachment that somebody has deleted by force, work that outlived who asked for it. An
+    allocator that may see less than there is does so only for what it has seen without its route twice.
+    """
+
+    routes: frozenset[str]
+
+
+RouteAction = Attract | Withdraw
+"""What is done for one route."""
+CloudAction = Attract | Withdraw | Sweep

@@ -16,12 +16,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import attrs
 
 from persistip.errors import BackendError
 from persistip.model.actions import Outcome, OutcomeState
-from persistip.model.cloud import UNKNOWN, Attract, CloudAction, CloudScope, CloudState
+from persistip.model.cloud import UNKNOWN, Attract, CloudScope, CloudState, RouteAction, Sweep
 from persistip.model.keys import ObjectKey
 from persistip.runtime.retry import Backoff, delay_after, outcome_of
 from persistip.runtime.telemetry import log_outcome
@@ -45,8 +46,8 @@ class _Part:
 
     observed: CloudState = UNKNOWN
     trouble: Outcome | None = None
-    wanted: CloudAction | None = None
-    done: CloudAction | None = None
+    wanted: RouteAction | None = None
+    done: RouteAction | None = None
     looks: int = 0
 
     @property
@@ -80,6 +81,7 @@ class Provisioner:
         self._resync_seconds = resync_seconds
         self._parts: dict[ObjectKey, _Part] = {}
         self._queue: WorkQueue[ObjectKey] = WorkQueue()
+        self._closed = asyncio.Event()
 
     def state(self, key: ObjectKey) -> CloudState | None:
         """What the cloud holds for a route, as far as anybody has looked; None: there is nothing to provision."""
@@ -88,7 +90,7 @@ class Provisioner:
         part = self._parts.get(key)
         return part.state if part is not None else UNKNOWN
 
-    def want(self, key: ObjectKey, action: CloudAction | None) -> None:
+    def want(self, key: ObjectKey, action: RouteAction | None) -> None:
         """Have this stand for a route from now on; None: whatever stands."""
         if not self._allocator.features.needs_provisioning:
             return
@@ -109,6 +111,24 @@ class Provisioner:
     def close(self) -> None:
         """Take up nothing more; what has been started goes on."""
         self._queue.close()
+        self._closed.set()
+
+    async def sweep(self, owners: Callable[[], frozenset[str] | None]) -> None:
+        """Now and then have all taken away that is of no owner, until ``close``; None: nobody knows who they are."""
+        while not self._closed.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._resync_seconds):
+                    await self._closed.wait()
+            routes = owners() if self._may_act() else None
+            if routes is None or self._closed.is_set():
+                continue
+            action = Sweep(routes)
+            try:
+                outcome = await self._allocator.apply(action)
+            except BackendError as error:
+                outcome = outcome_of(error)
+            if not outcome.is_done:
+                log_outcome(action, outcome, routes=len(routes))
 
     async def work(self) -> None:
         """Take one route after another, until ``close``."""
@@ -153,7 +173,7 @@ class Provisioner:
             self._touch((key,))
         self._schedule(key, part, outcome)
 
-    async def _observe(self, key: ObjectKey, action: CloudAction | None) -> CloudState:
+    async def _observe(self, key: ObjectKey, action: RouteAction | None) -> CloudState:
         return await self._allocator.observe(
             CloudScope(prefixes=action.prefixes if action is not None else (), route=key.path)
         )
@@ -179,7 +199,7 @@ def _is_under_way(outcome: Outcome | None) -> bool:
     return outcome is not None and outcome.state is OutcomeState.STARTED
 
 
-def _stands(state: CloudState, action: CloudAction) -> bool:
+def _stands(state: CloudState, action: RouteAction) -> bool:
     """Whether the cloud holds what an action wants, as far as the state tells."""
     if isinstance(action, Attract):
         return state.ready and state.leader == action.node_name and not state.reason

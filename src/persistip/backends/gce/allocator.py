@@ -36,14 +36,14 @@ from persistip.errors import (
     UnavailableError,
 )
 from persistip.model.actions import DONE, Outcome, OutcomeState
-from persistip.model.cloud import Attract, CloudAction, CloudScope, CloudState, Withdraw
+from persistip.model.cloud import Attract, CloudAction, CloudScope, CloudState, Sweep, Withdraw
 from persistip.model.gateway import Mode
 from persistip.runtime.clock import SystemClock
 from persistip.runtime.retry import FAILED, STALE
 from persistip.settings import ControllerSettings, GceSettings
 from persistip.strategies import AllocatorFeatures, Clock
 
-_KNOWN: tuple[type, ...] = (Attract, Withdraw)
+_KNOWN: tuple[type, ...] = (Attract, Withdraw, Sweep)
 ROUNDS = 100
 """Plans of one job, at the most; far more than any route needs."""
 STALE_TRIES = 5
@@ -87,6 +87,8 @@ class GceAllocator:
         self._sleep = sleep
         self._jobs: dict[str, _Job] = {}
         self._targets: dict[str, Target] = {}
+        self._orphans: dict[str, int] = {}
+        """What stands for routes that nobody names, and at which complete look that was first seen."""
 
     async def __aenter__(self) -> GceAllocator:
         return self
@@ -119,6 +121,8 @@ class GceAllocator:
         """Begin what is needed; raises what the last try for the same has come to, once."""
         if type(action) not in _KNOWN:
             return Outcome(state=OutcomeState.UNSUPPORTED)
+        if isinstance(action, Sweep):
+            return await self._sweep(action.routes)
         route = _route_of(action.route, action.prefixes)
         target = _target_of(action) if isinstance(action, Attract) else None
         job = self._jobs.get(route)
@@ -139,9 +143,30 @@ class GceAllocator:
             self._targets[route] = target
         if not plan.steps and not plan.housekeeping and not plan.obstacles:
             return DONE
+        self._start(route, target)
+        return Outcome(state=OutcomeState.STARTED)
+
+    def _start(self, route: str, target: Target | None) -> None:
         job = self._jobs[route] = _Job(target)
         job.task = asyncio.create_task(self._run(route, job), name=f"gce {route}")
-        return Outcome(state=OutcomeState.STARTED)
+
+    async def _sweep(self, kept: frozenset[str]) -> Outcome:
+        """
+        Begin to take away what is of no route, where two complete looks have found it so.
+
+        A list may lag behind what a predecessor has just made for a route that we have yet to hear of.
+        """
+        await self._book.refresh()
+        look = self._book.complete_looks
+        orphans = self._planner.routes(self._book.seen) - kept
+        self._orphans = {route: self._orphans.get(route, look) for route in orphans}
+        due = sorted(route for route, since in self._orphans.items() if since < look)
+        for route in due:
+            job = self._jobs.get(route)
+            if job is None or job.task is None or job.task.done():
+                self._targets.pop(route, None)
+                self._start(route, None)
+        return Outcome(state=OutcomeState.STARTED) if due else DONE
 
     # ------------------------------------------------------------ plans
     async def _plan(self, route: str, target: Target | None) -> Plan:

@@ -170,6 +170,11 @@ class Planner:
         """Everything with the mark of this route, under a name of ours."""
         return {each: body for each, body in seen.resources.items() if self.owner.route_of(body) == route}
 
+    def routes(self, seen: Seen) -> frozenset[str]:
+        """Every route of the cluster for which anything stands."""
+        found = (self.owner.route_of(body) for body in seen.resources.values())
+        return frozenset(route for route in found if route is not None)
+
     def leader(self, seen: Seen, route: str) -> str | None:
         """The node to which the service of a route sends, whether any rule leads to it or not."""
         body = seen.resources.get(self.service_of(route))

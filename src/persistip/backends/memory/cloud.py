@@ -14,10 +14,10 @@ import attrs
 
 from persistip.model.actions import DONE, Outcome, OutcomeState
 from persistip.model.address import Prefix, is_within
-from persistip.model.cloud import Attract, CloudAction, CloudScope, CloudState, Withdraw
+from persistip.model.cloud import Attract, CloudAction, CloudScope, CloudState, RouteAction, Sweep, Withdraw
 from persistip.strategies import AllocatorFeatures
 
-_KNOWN: tuple[type, ...] = (Attract, Withdraw)
+_KNOWN: tuple[type, ...] = (Attract, Withdraw, Sweep)
 
 
 @attrs.define
@@ -25,7 +25,7 @@ class _Part:
     """What stands for one route of one owner, and what is under way."""
 
     stands: Attract | None = None
-    wanted: CloudAction | None = None
+    wanted: RouteAction | None = None
     under_way: asyncio.TimerHandle | None = None
 
 
@@ -64,7 +64,13 @@ class MemoryCloud:
         ready = bool(scope.prefixes) and set(scope.prefixes) <= set(part.stands.prefixes)
         return CloudState(ready=ready, leader=part.stands.node_name, owned=(route,))
 
-    def begin(self, owner: str, action: CloudAction) -> Outcome:
+    def sweep(self, owner: str, routes: frozenset[str]) -> Outcome:
+        """Begin to take away what *owner* has for other routes than these."""
+        others = [route for of, route in self._parts if of == owner and route not in routes]
+        outcomes = [self.begin(owner, Withdraw(prefixes=(), route=route)) for route in others]
+        return next((outcome for outcome in outcomes if not outcome.is_done), DONE)
+
+    def begin(self, owner: str, action: RouteAction) -> Outcome:
         """Have an action carried out after a while; done at once where it is so already."""
         part = self._parts.setdefault((owner, _name(action.route, action.prefixes)), _Part())
         wanted = action if isinstance(action, Attract) else None
@@ -100,6 +106,8 @@ class MemoryAllocator:
         """Begin it."""
         if type(action) not in _KNOWN:
             return Outcome(state=OutcomeState.UNSUPPORTED)
+        if isinstance(action, Sweep):
+            return self._cloud.sweep(self._owner, action.routes)
         return self._cloud.begin(self._owner, action)
 
 

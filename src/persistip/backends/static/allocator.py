@@ -7,9 +7,9 @@ In: any request.  Out: that there is nothing to do; ``GCPReady`` is True with re
 from __future__ import annotations
 
 from persistip.model.actions import DONE, Outcome, OutcomeState
-from persistip.strategies import AllocatorFeatures, Attract, CloudAction, CloudScope, CloudState, Withdraw
+from persistip.strategies import AllocatorFeatures, Attract, CloudAction, CloudScope, CloudState, Sweep, Withdraw
 
-_KNOWN: tuple[type, ...] = (Attract, Withdraw)
+_KNOWN: tuple[type, ...] = (Attract, Withdraw, Sweep)
 
 
 class StaticAllocator:

@@ -115,15 +115,25 @@ class RestJudge:
         return CloudScope(prefixes=prefixes, route=view.key.path)
 
     def cloud_leads_to_holders(self) -> None:
-        """The cloud sends the packets for what is held to its holder's node, and holds nothing for anybody else."""
+        """
+        The cloud sends the packets for what is held to its holder's node, and holds nothing for anybody else.
+
+        While the holder's node cannot program, it may send them to one that goes on delivering.
+        """
         assert self._cloud is not None
-        held = {each.route_key.path: each for each in self._attachments if each.spec.addresses}
+        # One that is drained keeps its part of the cloud until every node has let go.
+        held = {each.route_key.path: each for each in self._attachments}
         if left := self._cloud.routes - held.keys():
             self._trace.accuse("P4", self.cloud_leads_to_holders, f"the cloud is left with {sorted(left)}")
         for attachment in held.values():
-            holder = attachment.spec.holder
-            for prefix in attachment.spec.held_prefixes if holder is not None else ():
-                if holder is not None and (leader := self._cloud.leader(prefix)) != holder.node_name:
+            holder, spec = attachment.spec.holder, attachment.spec
+            if holder is None:
+                continue
+            right = {holder.node_name}
+            if not attachment.is_confirmed:
+                right |= {each.node_name for each in spec.releasing if each.how is How.AFTER_READY}
+            for prefix in spec.held_prefixes:
+                if (leader := self._cloud.leader(prefix)) not in right:
                     said = f"the cloud sends {show(prefix)} to {leader}, and {holder.node_name} holds it"
                     self._trace.accuse("P3", self.cloud_leads_to_holders, said)
 
