@@ -293,6 +293,14 @@ def conditions(shape: Shape) -> tuple[Condition, ...]:
     return next(each for each in catalog.objects.values() if isinstance(each, GKEIPRoute)).status.conditions
 
 
+def with_gateways_settled(objects: list[ClusterObject]) -> list[ClusterObject]:
+    """The objects, Gateways and their classes with the status that stands: Pods have no part in it."""
+    catalog = started(each for each in objects if not isinstance(each, Pod))
+    keys = catalog.keys()
+    settle(catalog, (key for key in keys if key.kind is not Kind.ROUTE))
+    return [catalog.objects.get(each.key, each) for each in objects]  # type: ignore[misc]
+
+
 def _with_status(found: ClusterObject, shape: Shape, said: tuple[Condition, ...]) -> ClusterObject:
     """A route with the status that stands once everything has settled, said of its own Pod and Node."""
     if not isinstance(found, GKEIPRoute):
@@ -432,9 +440,10 @@ def measure(shape: Shape, rounds: int) -> dict[str, Any]:
     """One size and layout, in this process."""
     empty = resident_mb()
     said = conditions(shape)
-    feeding, catalog = timed(partial(started, [_with_status(each, shape, said) for each in cluster(shape)]))
+    found = with_gateways_settled([_with_status(each, shape, said) for each in cluster(shape)])
+    feeding, catalog = timed(partial(started, found))
+    del found
     keys = sorted(catalog.keys())
-    settle(catalog, (key for key in keys if key.kind is not Kind.ROUTE))
     planning, left = timed(lambda: sum(len(decide(catalog.view(each, NOW)).actions) for each in keys))
     if left:
         raise SystemExit(f"{left} actions are left in a cluster that has settled: the benchmark is wrong")

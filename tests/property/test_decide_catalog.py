@@ -92,7 +92,7 @@ def test_any_order_of_events_gives_the_same_plans(
 
 @given(clusters())
 def test_restarted_controller_decides_the_same(cluster: Cluster) -> None:
-    """A catalog filled by complete lists says what one said that has seen everything happen."""
+    """A catalog filled by complete lists says what one says that was told of each object by itself."""
     final = [versioned(each, 1 + number) for number, each in enumerate(cluster.values())]
     old, new = fed(final), Catalog(POLICY, BUILT_IN)
     for kind in {each.key.kind for each in final}:

@@ -14,8 +14,8 @@ from persistip.model.selector import LabelSelector
 from persistip.strategies import Batch
 
 
-def test_first_grant_is_pending_until_the_watch_has_shown_it() -> None:
-    """No agent may act on a claim before the order of writes has decided it."""
+def test_first_grant_takes_two_writes() -> None:
+    """The first is a claim, by which no agent may act; the next grants it, under a newer epoch."""
     world = World()
     world.put(pod("x", "a"), route())
     world.step()
@@ -42,21 +42,17 @@ def test_first_grant_settles_with_all_conditions_true() -> None:
     assert world.step().actions == ()
 
 
-def test_claim_written_twice_at_once_goes_to_the_first_write() -> None:
-    """Two leaders claim one address: the one whose view holds both claims withdraws its own."""
-    world = World()
-    world.put(pod("x", "a"), route("web"))
-    world.step("web")
-    rival = attrs.evolve(
-        world.attachment("web"),
-        meta=ObjectMeta(name="r-rival", uid="rival"),
-        spec=attrs.evolve(
-            world.attachment("web").spec, route=attrs.evolve(world.attachment("web").spec.route, name="rival")
-        ),
-    )
-    world.put(rival)
-    world.step("web")
-    assert world.attachment("web").spec.addresses == ()
+def test_claim_written_by_two_leaders_is_withdrawn_by_who_sees_both() -> None:
+    """Each claims one address: who sees both claims first takes its own back, and the other route is granted it."""
+    ours, theirs = World(), World()
+    for world, name in ((ours, "web"), (theirs, "rival")):
+        world.put(pod("x", "a"), route(name))
+        world.step(name)
+    ours.put(route("rival"), theirs.attachment("rival"))
+    ours.step("web")
+    assert ours.attachment("web").spec.addresses == ()
+    ours.step("rival")
+    assert [each.pending for each in ours.attachment("rival").spec.addresses] == [False]
 
 
 def test_newer_ready_pod_takes_over_and_the_old_node_delivers_until_confirmed() -> None:
@@ -112,10 +108,14 @@ def test_no_eligible_pod_is_said_and_the_attachment_stays() -> None:
     world = World()
     world.put(pod("x", "a"), route())
     world.settle()
-    world.put(pod("x", "a", ready=False))
+    epoch = world.attachment().spec.epoch
+    world.put(pod("x", "a", ready=False), route("older", age=10_000))
     world.settle()
+    world.settle("older")
     assert holder(world) is None
+    assert world.attachment().spec.epoch > epoch
     assert world.attachment().spec.held_prefixes == (ip_network("203.0.113.9/32"),)
+    assert world.condition("Accepted", "older") == ("False", "AddressConflict")
     assert world.condition("Ready") == ("False", "NoEligiblePod")
     facts = world.view().facts
     assert facts is not None
