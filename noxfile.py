@@ -139,7 +139,7 @@ def lab(session: nox.Session) -> None:
 
 @nox.session
 def cluster(session: nox.Session) -> None:
-    """A cluster of three real nodes; `-- --shell` leaves one up for you, `-- --table` measures moves in it."""
+    """Three real nodes; `-- --shell` leaves them up for you, `-- --table` measures, `-- --long` takes longer."""
     install_for_tests(session)
     make_kubernetes(session)
     if {"--shell", "--table"} & set(session.posargs):
@@ -147,7 +147,8 @@ def cluster(session: nox.Session) -> None:
         path = os.pathsep.join(("tests/cluster", "tests/support"))
         session.run("python", "-m", "realcluster", *options, env={"PYTHONPATH": path})
         return
-    session.run("pytest", "-m", "cluster", *(session.posargs or ("tests/cluster",)))
+    named = any(Path(each.partition("::")[0]).exists() for each in session.posargs)
+    session.run("pytest", "-m", "cluster", *session.posargs, *(() if named else ("tests/cluster",)))
 
 
 @nox.session(default=False)

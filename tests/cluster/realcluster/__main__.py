@@ -3,7 +3,8 @@ How does a person get such a cluster to play with, or the table of what an addre
 
 Starts a cluster, says how to use it, and keeps it until SIGINT, SIGTERM or, on a terminal, the end of the shell it
 opens. With --installed, persistip and its examples are at work in it. With --table, all scenarios are played, or those
-whose names are given, and what they cost is printed.
+whose names are given, and what they cost is printed, beside the same Pods behind a Service; without names there follow
+what a hundred moves take, step by step, and what persistip costs while nothing happens.
 """
 
 import argparse
@@ -16,12 +17,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from realcluster import moves, quiet
 from realcluster.cluster import Cluster, Options
 from realcluster.requirements import why_missing
 from realcluster.results import table
 from realcluster.scenarios import SCENARIOS
 from realcluster.stage import Stage
 
+MOVES, QUIET_SECONDS = 100, 60.0
+LOAD_BEFORE = os.getloadavg()[0]
 GUIDE = """\
 The cluster is up. In a shell with
     export PATH={folder}:$PATH KUBECONFIG={kubeconfig}
@@ -53,12 +57,20 @@ def print_table(stage: Stage, names: Sequence[str]) -> int:
         if names and each.play.__name__ not in names:
             continue
         try:
-            results.append(stage.play(each.name, each.route, each.play, each.prepare))
+            results.append(stage.play(each))
             print("; ".join(results[-1].cells()), file=sys.stderr, flush=True)
         except AssertionError as error:
             failed += 1
             print(f"{each.name}: {error}", file=sys.stderr, flush=True)
     print(table(results))
+    print("".join(f"\n- {note}" for note in stage.notes))
+    if not names or "moves" in names:
+        print(f"\n{moves.measure(stage, MOVES)}")
+    if not names or "quiet" in names:
+        print(f"\n{quiet.measure(stage, QUIET_SECONDS)}")
+    print(
+        f"\nThe machine's load before: {LOAD_BEFORE:.1f}, after: {os.getloadavg()[0]:.1f}; {os.cpu_count()} processors"
+    )
     return 1 if failed else 0
 
 
@@ -70,7 +82,8 @@ def main() -> int:
     parser.add_argument("--proxy", choices=("nftables", "iptables"), default="nftables")
     parser.add_argument("--installed", action="store_true", help="with persistip and its examples at work")
     parser.add_argument("--table", action="store_true", help="play the scenarios and print what they cost")
-    parser.add_argument("scenarios", nargs="*", help="which of them; default: all")
+    parser.add_argument("--long", action="store_true", help="the scenarios that last do so for up to a minute")
+    parser.add_argument("scenarios", nargs="*", help="which of them, or `moves`, or `quiet`; default: all")
     parser.add_argument(
         "--slow", action="store_true", help="Kubernetes' own timings: a dead node is noticed in a minute"
     )
@@ -83,7 +96,7 @@ def main() -> int:
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         cluster = stack.enter_context(Cluster(options))
         if given.table or given.installed:
-            stage = stack.enter_context(Stage(cluster))
+            stage = stack.enter_context(Stage(cluster, is_long=given.long, with_services=given.table))
             if given.table:
                 return print_table(stage, given.scenarios)
         folder = write_commands(cluster)

@@ -8,6 +8,7 @@ killed, its files and empty cgroups, the next takes away.
 The steps of `Cluster.start` overlap: nodes boot and read images while the API server starts.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from realcluster.segment import Segment, routes_of_node
 
 ECHO = "localhost/echo:1"
 READY_SECONDS = 60.0
+MEMORY, ROOM_BYTES = Path("/dev/shm"), 4 << 30
 NETWORK_FILE = "/etc/cni/net.d/10-pods.conflist"
 
 
@@ -49,12 +51,14 @@ class Cluster:
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or Options()
         self.programs, self.machines = find_programs(), find_machines()
-        self._owned = OwnedFolder("persistip-cluster-", forget=groups.remove)
+        self._owned = OwnedFolder("persistip-cluster-", forget=groups.remove, root=_room())
         self.folder = self._owned.path
         self.group = self.folder.name
         self.segment = Segment(self.machines, self.folder / "machines")
         self.images = self._write_images()
         self.nodes: Mapping[str, Node] = {}
+        self.booted: list[Callable[[str], None]] = []
+        """Who wants to know the name of a node that was switched on again."""
 
     # ------------------------------------------------------------ life
     def __enter__(self) -> Self:
@@ -107,6 +111,8 @@ class Cluster:
         node.switch_on(self.segment)
         node.await_containerd()
         node.start_kubelet()
+        for tell in self.booted:
+            tell(name)
 
     def await_nodes(self, *, seconds: float = READY_SECONDS) -> None:
         """Return when every node is Ready."""
@@ -208,6 +214,13 @@ class Cluster:
             files={NETWORK_FILE: files.network(self.options.plugin, place)},
             daemons=daemons,
         )
+
+
+def _room() -> Path | None:
+    """Return where the machines' disks are: in memory, where there is enough; elsewhere each image takes seconds."""
+    if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM_BYTES:
+        return MEMORY
+    return None
 
 
 def _node_object(name: str, pods: tuple[str, ...]) -> Mapping[str, Any]:

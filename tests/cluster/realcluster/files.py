@@ -14,6 +14,8 @@ from realcluster.plan import PODS4, PODS6, Place
 Plugin = Literal["ptp", "bridge"]
 ProxyMode = Literal["nftables", "iptables"]
 PAUSE = "localhost/pause:1"
+# Gone with a power cut, like the Pods.
+ADDRESSES_GIVEN = "/run/cni-addresses"
 PLUGINS = Path("/usr/lib/cni")
 
 
@@ -52,7 +54,7 @@ def network(plugin: Plugin, place: Place) -> str:
     """
     addresses = {
         "type": "host-local",
-        "dataDir": "/run/cni-addresses",  # gone with a power cut, like the Pods
+        "dataDir": ADDRESSES_GIVEN,
         "ranges": [[{"subnet": pods}] for pods in place.pods],
         "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
     }

@@ -9,7 +9,7 @@ import contextlib
 import http.client
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,62 @@ class Journal:
         for at, how, thing in list(self._heard[kind]):
             if all(thing["metadata"].get(key) == value for key, value in meta.items()):
                 yield at, how, thing
+
+    def heard(self, kind: str, **meta: str) -> int | None:
+        """Return when something with this metadata was first heard of."""
+        return next((at for at, _, _ in self._of(kind, **meta)), None)
+
+    def since(self, kind: str, since: int) -> Sequence[tuple[int, Manifest]]:
+        """Return all that was heard from an instant on, but for what was deleted."""
+        return [(at, thing) for at, how, thing in list(self._heard[kind]) if at >= since and how != "DELETED"]
+
+    def holders(self, route: str, since: int = 0) -> list[str]:
+        """Return the UIDs of the Pods to which a route's attachment went, from *since* on, one after the other."""
+        found: list[str] = []
+        last = None
+        for at, _, attachment in list(self._heard["attachments"]):
+            spec = attachment["spec"]
+            if spec["routeRef"]["name"] != route or "pod" not in spec or spec["pod"]["uid"] == last:
+                continue
+            if at >= since:
+                found.append(spec["pod"]["uid"])
+            last = spec["pod"]["uid"]
+        return found
+
+    def early_returns(self, route: str, uid: str, since: int, seconds: float) -> list[float]:
+        """Return how many seconds a Pod had been Ready, each time that it took addresses too early from a Ready one."""
+        found: list[float] = []
+        last = None
+        for at, _, attachment in list(self._heard["attachments"]):
+            spec = attachment["spec"]
+            if spec["routeRef"]["name"] != route or "pod" not in spec or spec["pod"]["uid"] == last:
+                continue
+            began, other = self._ready(0, spec["pod"]["uid"], at), last and self._ready(0, last, at)
+            last = spec["pod"]["uid"]
+            if at >= since and last == uid and began and other and at - began < seconds * 1e9:
+                found.append((at - began) / 1e9)
+        return found
+
+    def span(self, routes: Collection[str], since: int) -> str:
+        """Return when the first and the last of several routes were with another node, as it has confirmed."""
+        programmed: dict[str, int] = {}
+        for at, _, attachment in list(self._heard["attachments"]):
+            name, spec = attachment["spec"]["routeRef"]["name"], attachment["spec"]
+            was = self._node_before(name, since)
+            if at >= since and name in routes and spec.get("nodeName") != was and is_programmed(attachment):
+                programmed.setdefault(name, at)
+        assert programmed.keys() == set(routes), sorted(set(routes) - programmed.keys())
+        first, last = ((at - since) / 1e6 for at in (min(programmed.values()), max(programmed.values())))
+        return f"{first:.0f} ms (the first) to {last:.0f} ms (the last) after the fault"
+
+    def _node_before(self, route: str, since: int) -> str | None:
+        node = None
+        for at, _, attachment in list(self._heard["attachments"]):
+            if at >= since:
+                break
+            if attachment["spec"]["routeRef"]["name"] == route:
+                node = attachment["spec"].get("nodeName")
+        return node
 
     def steps(self, since: int, before: Manifest, after: Manifest) -> Steps:
         """

@@ -62,8 +62,8 @@ class Machine:
                 tied([str(self.program), "boot", json.dumps(self.plan())]),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
             )  # fmt: skip
-        self.pid = self._hear()["pid"]
-        self._hear()
+        # Its number and that it is ready: of two processes, so that either may be said first.
+        self.pid = {**self._hear(), **self._hear()}["pid"]
 
     def cut_power(self) -> None:
         """End everything in it at once."""

@@ -8,18 +8,21 @@ kubelet and kube-proxy, each of which can be stopped and killed; a shutdown; a p
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from programs import until
 
 from realcluster import groups
+from realcluster.files import ADDRESSES_GIVEN
 from realcluster.machine import Machine, MachineError
 from realcluster.plan import Place
 from realcluster.segment import Segment
 
 SHUTDOWN_SECONDS = 5.0
 CONTAINERD, KUBELET, PROXY = "containerd", "kubelet", "kube-proxy"
+LAST_GIVEN = f"{ADDRESSES_GIVEN}/pods/last_reserved_ip"
 # In the order in which they start.
 DAEMONS = (CONTAINERD, KUBELET, PROXY)
 _ACCEPTED = ("-m", "-u", "-i", "-n", "-p", "-C")
@@ -121,8 +124,20 @@ class Node(Machine):
 
     def kill_container(self, container_id: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a container's first process."""
-        file = f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{container_id}/init.pid"
-        self.run("kill", f"-{int(number)}", self.run("cat", file).strip())
+        self.run("kill", f"-{int(number)}", str(self.first_process(container_id)))
+
+    def first_process(self, container_id: str) -> int:
+        """Return the number that a container's first process has on the node."""
+        return int(self.run("cat", f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{container_id}/init.pid"))
+
+    def look_into(self, container_id: str, file: str) -> str:
+        """Return a file of /proc as a container's first process sees it."""
+        return self.run("cat", f"/proc/{self.first_process(container_id)}/{file}")
+
+    def give_next(self, ips: Sequence[str]) -> None:
+        """Let the network plugin give these to the next Pod, one of each family: it goes on from the last it gave."""
+        for index, ip in enumerate(ips):
+            self.run("sh", "-ec", f"printf %s {ip_address(ip) - 1} > {LAST_GIVEN}.{index}")
 
     def troubles(self) -> str:
         """Return the last words of its programs."""

@@ -12,7 +12,7 @@ from realcluster.journal import Steps
 
 HEADERS = (
     "what happens", "lost of sent, in", "lost of sent, out", "blackout", "noticed", "new Pod Ready", "decided",
-    "programmed", "first packet",
+    "programmed", "first packet", "lost, behind a Service", "blackout",
 )  # fmt: skip
 
 # A watch may be heard later than the packet that came of what it tells.
@@ -34,16 +34,25 @@ class Result:
     decided_ms: float | None
     programmed_ms: float | None
     first_ms: float | None
+    beside: tuple[int, int, float] | None = None
+    """Of the same Pods behind a Service: payload to them that was lost, of how much, and the blackout in ms."""
 
     def cells(self) -> tuple[str, ...]:
         """Return a row of the table."""
         counts = (f"{lost} of {sent}" for lost, sent in zip(self.lost, self.sent, strict=True))
         steps = (self.noticed_ms, self.ready_ms, self.decided_ms, self.programmed_ms, self.first_ms)
-        return (self.name, *counts, f"{self.blackout_ms:.0f} ms", *("" if ms is None else f"{ms:.0f}" for ms in steps))
+        beside = ("", "")
+        if self.beside is not None:
+            lost, sent, blackout = self.beside
+            beside = (f"{lost} of {sent}", f"{blackout:.0f} ms")
+        told = ("" if ms is None else f"{ms:.0f}" for ms in steps)
+        return (self.name, *counts, f"{self.blackout_ms:.0f} ms", *told, *beside)
 
 
-def result_of(name: str, since: int, seen: Mapping[str, Any], steps: Steps) -> Result:
-    """Return the result of what was *seen* since an instant."""
+def result_of(
+    name: str, since: int, seen: Mapping[str, Any], steps: Steps, beside: Mapping[str, Any] | None = None
+) -> Result:
+    """Return the result of what was *seen* since an instant, and *beside* it at a Service."""
 
     def after(at: int | None) -> float | None:
         return None if at is None else (at - since) / 1e6
@@ -62,6 +71,7 @@ def result_of(name: str, since: int, seen: Mapping[str, Any], steps: Steps) -> R
         decided_ms=after(steps.decided),
         programmed_ms=after(steps.programmed),
         first_ms=after(first if first is not None and first > (steps.decided or 0) - GRACE_NS else None),
+        beside=beside and (beside["ingress"]["lost"], beside["ingress"]["sent"], beside["ingress"]["blackout_ms"]),
     )
 
 

@@ -7,24 +7,28 @@ address while something happens, and what must hold when it is over. `Stage.play
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from realcluster import installed, kernels
+from persistip.lab.outside import Outside
+from realcluster import installed, kernels, service
 from realcluster.client import PORT, name_of, probe_at
 from realcluster.cluster import Cluster
 from realcluster.journal import Journal, is_programmed
 from realcluster.objects import condition, is_ready
 from realcluster.picture import hold_in_one_picture
 from realcluster.results import Result, result_of
+from realcluster.scenario import Scenario
+from realcluster.service import Balancer
 
 NAMESPACE = "telephony"
 ROUTES = ("sip-0", "sip-1", "border", "egress")
 SETTLE_SECONDS = 120.0
 QUIET_SECONDS = 1.0
 FLOW_SECONDS = 10.0
+BESIDE_SECONDS = 1.0
 WORKLOADS = (
     (NAMESPACE, "app=sip", 2), (NAMESPACE, "app=border", 2), (NAMESPACE, "app=egress", 1), (installed.SYSTEM, "", None),
 )  # fmt: skip
@@ -32,14 +36,27 @@ WORKLOADS = (
 # In the metrics of a kubelet: a Pod whose readiness it has found good since it was started.
 _PROBED = re.compile(r'^prober_probe_total\{.*pod="([^"]+)".*probe_type="Readiness".*result="successful"', re.MULTILINE)
 
+_DATAGRAMS = ("InDatagrams", "NoPorts", "InErrors")
+MERGE = "application/merge-patch+json"
+
 Manifest = Mapping[str, Any]
+
+
+def container_of(pod: Manifest) -> str:
+    """Return the ID of a Pod's container."""
+    return str(pod["status"]["containerStatuses"][0]["containerID"].partition("//")[2])
 
 
 class Stage:
     """A cluster with all that the scenarios need; use it as a context manager."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    routes = ROUTES
+
+    def __init__(self, cluster: Cluster, *, is_long: bool = False, with_services: bool = False) -> None:
         self.cluster, self.api = cluster, cluster.api
+        self.notes: list[str] = []
+        self._is_long, self._with_services = is_long, with_services
+        self._beside: tuple[Outside, Balancer] | None = None
         self._foreign: dict[str, frozenset[str]] = {}
 
     # ------------------------------------------------------------ setting
@@ -48,14 +65,22 @@ class Stage:
         self.install()
         for node in self.cluster.nodes:
             self._remember_foreign(node)
+        self.cluster.booted.append(self._remember_foreign)
         self.probe, self._looker = (probe_at(self.cluster.segment.client) for _ in range(2))
         self.journal = Journal(self.api)
+        if self._with_services:
+            self.api.kubectl("apply", "--filename=-", stdin=service.manifests())
+            places = {name: node.place for name, node in self.cluster.nodes.items()}
+            balancer = Balancer(self.api, self.cluster.segment.router, places)
+            self._beside = probe_at(self.cluster.segment.client), balancer
         return self
 
     def __exit__(self, *_: object) -> None:
         self.journal.close()
         self.probe.close()
         self._looker.close()
+        for each in self._beside or ():
+            each.close()
 
     def install(self) -> None:
         """Install persistip and the examples by the commands of the page."""
@@ -63,14 +88,17 @@ class Stage:
         installed.run_page(self.cluster, "addresses")
         installed.run_page(self.cluster, "example")
 
-    def boot(self, name: str) -> None:
-        """Switch a node on again."""
-        self.cluster.boot(name)
-        self._remember_foreign(name)
-
     def _remember_foreign(self, name: str) -> None:
         kernels.plant_foreign(self.cluster.nodes[name])
         self._foreign[name] = kernels.foreign(self.cluster.nodes[name])
+
+    def pick(self, short: int, long: int) -> int:
+        """Return how much of something: *long* where time does not matter."""
+        return long if self._is_long else short
+
+    def note(self, text: str) -> None:
+        """Keep something that a row of the table does not tell."""
+        self.notes.append(text)
 
     # ------------------------------------------------------------ looking
     def kubectl(self, *arguments: str) -> str:
@@ -96,6 +124,39 @@ class Stage:
     def node_of(self, route: str) -> str:
         """Return the node that delivers a route's addresses."""
         return str(self.attachments()[route]["spec"]["nodeName"])
+
+    def is_held(self, route: str) -> bool:
+        """Whether a Pod holds all addresses of a route, as its node has confirmed."""
+        attachment = self.attachments().get(route)
+        return attachment is not None and "pod" in attachment["spec"] and is_programmed(attachment)
+
+    def reason(self, route: str, kind: str) -> str:
+        """Return the reason of a route's condition."""
+        conditions = self.route(route).get("status", {}).get("conditions", ())
+        return next((str(each["reason"]) for each in conditions if each["type"] == kind), "")
+
+    def answers(self, route: str) -> bool:
+        """Whether somebody answers the client at an address of a route."""
+        addresses = (each["value"] for each in self.route(route)["spec"]["addresses"])
+        return any(self._looker.reach(each, PORT)["udp"] is not None for each in addresses)
+
+    def await_answer(self, route: str) -> None:
+        """Return when the client is answered at all addresses of a route, by whom the API names."""
+        self.cluster.until(lambda: not self._untrue(route, self.attachments().get(route)), f"{route} to answer")
+
+    def datagrams(self, pod: Manifest) -> int:
+        """Return how many datagrams came to a Pod, to any port and address of it."""
+        node, container = self.cluster.nodes[pod["spec"]["nodeName"]], container_of(pod)
+        names, values = (
+            line.split() for line in node.look_into(container, "net/snmp").splitlines() if line.startswith("Udp:")
+        )
+        counted = dict(zip((f"Udp{name}" for name in names), values, strict=True))
+        counted |= dict(line.split() for line in node.look_into(container, "net/snmp6").splitlines())
+        return sum(int(counted[f"{kind}{what}"]) for kind in ("Udp", "Udp6") for what in _DATAGRAMS)
+
+    def remove_namespace(self, name: str) -> None:
+        """Delete a namespace with all that is in it."""
+        self.api.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=true")
 
     def parts(self, component: str, node: str | None = None) -> Sequence[Manifest]:
         """Return the Pods of the controller or the agent, on one node or on all."""
@@ -125,8 +186,7 @@ class Stage:
     def kill(self, *pods: Manifest) -> None:
         """Kill the first process of each Pod's container."""
         for pod in pods:
-            container = pod["status"]["containerStatuses"][0]["containerID"].partition("//")[2]
-            self.cluster.nodes[pod["spec"]["nodeName"]].kill_container(container)
+            self.cluster.nodes[pod["spec"]["nodeName"]].kill_container(container_of(pod))
 
     def set_ready(self, pod: Manifest, is_well: bool) -> None:
         """Tell the application in a Pod what to answer to the kubelet's probe from now on."""
@@ -179,24 +239,40 @@ class Stage:
         self.settle()
 
     # ------------------------------------------------------------ playing
-    def play(
-        self, name: str, route: str, fault: Callable[["Stage"], None], prepare: Callable[["Stage"], None]
-    ) -> Result:
+    def play(self, scenario: Scenario) -> Result:
         """Let something happen while the client watches an address; return what it saw when all is well again."""
         self.settle()
-        prepare(self)
+        try:
+            return self._play(scenario)
+        finally:
+            scenario.clean(self)
+
+    def _play(self, scenario: Scenario) -> Result:
+        scenario.prepare(self)
+        route = scenario.route
         self.cluster.until(lambda: not self._damped(), "damping to be over: its end is a move of its own")
         self.settle()
         before = self.attachments()[route]
-        with self._watched(self.address(route)) as seen:
+        rival = self._beside[0] if self._beside and not scenario.is_ours and route in service.ADDRESSES else None
+        with self._watched(self.address(route)) as seen, self._watched_beside(rival, route) as beside:
             since = self.probe.mark("fault")
-            fault(self)
+            if rival is not None:
+                rival.mark("fault")
+            scenario.play(self)
             self.settle()
             time.sleep(0.3)
         after = self.attachments()[route]
         self.check()
+        self._judge_names(route, seen)
         steps = self.journal.steps(since, before, after)
-        return result_of(name, since, seen["marks"]["fault"], steps)
+        return result_of(scenario.name, since, seen["marks"]["fault"], steps, beside.get("marks", {}).get("fault"))
+
+    def _judge_names(self, route: str, seen: Mapping[str, Any]) -> None:
+        """Raise if anybody answered the client who was never given the address."""
+        known = self.journal.holders(route)
+        heard = {who for flow in ("ingress", "egress") for who in seen[flow]["first_ns"]}
+        strangers = [who for who in heard if who.rpartition("@")[2] not in known]
+        assert not strangers, f"{route} was answered by {strangers}, and held by {known} only"
 
     @contextmanager
     def _watched(self, address: str) -> Iterator[dict[str, Any]]:
@@ -212,6 +288,25 @@ class Stage:
             self.probe.drop()
             raise
         seen.update(self.probe.stop())
+
+    @contextmanager
+    def _watched_beside(self, rival: Outside | None, route: str) -> Iterator[dict[str, Any]]:
+        """Watch the same Pods behind their Service, where there is one; they do not send with its IP."""
+        seen: dict[str, Any] = {}
+        if rival is None:
+            yield seen
+            return
+        address = service.ADDRESSES[route]
+        rival.start(address, PORT, settle_seconds=BESIDE_SECONDS)
+        if rival.status()["ingress"]["who"] is None:
+            rival.drop()
+            raise AssertionError(f"the Service of {route} does not answer at {address}")
+        try:
+            yield seen
+        except BaseException:
+            rival.drop()
+            raise
+        seen.update(rival.stop())
 
     def address(self, route: str) -> str:
         """Return the first address of a route."""
