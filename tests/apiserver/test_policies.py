@@ -141,52 +141,77 @@ def test_agent_sends_spec_with_status_changes_nothing(cluster: Cluster) -> None:
     """Spec, labels and finalizers that come along with a report are dropped."""
     before = cluster.stored()
     thief = manifest(nodeName="node-b", nodeUID="uid-node-b", epoch=6)["spec"]
-    cluster.report(cluster.agent["node-b"], "node-b", spec=thief)
+    answer = cluster.report(cluster.agent["node-b"], "node-b", spec=thief)
+    assert answer.status == 200, answer.message
     after = cluster.stored()
+    assert [(each["nodeName"], each["state"]) for each in after["status"]["nodes"]] == [("node-b", "Programmed")]
     assert after["spec"] == before["spec"]
     assert [after["metadata"].get(each) for each in ("labels", "finalizers")] == [None, None]
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body"),
+    ("method", "path", "body", "right"),
     [
-        ("PATCH", f"{ATTACHMENTS}/{NAME}", {"spec": {"nodeName": "node-b"}}),
-        ("PATCH", f"{ATTACHMENTS}/{NAME}", {"metadata": {"labels": {"mine": ""}}}),
-        ("PATCH", f"{ATTACHMENTS}/{NAME}", {"metadata": {"finalizers": None}}),
-        ("DELETE", f"{ATTACHMENTS}/{NAME}", None),
-        ("POST", ATTACHMENTS, manifest()),
-        ("PATCH", f"{ROUTE}/status", {"status": {"pods": ["x"]}}),
-        ("PUT", f"{ATTACHMENTS}/{NAME}/status", manifest() | {"metadata": {"name": NAME}}),
-        ("DELETE", ATTACHMENTS, None),
-        ("PATCH", f"{ATTACHMENTS}/{NAME}", {"metadata": {"ownerReferences": []}}),
+        ("PATCH", f"{ATTACHMENTS}/{NAME}", {"spec": {"nodeName": "node-b"}}, "patch addressattachments"),
+        ("PATCH", f"{ATTACHMENTS}/{NAME}", {"metadata": {"labels": {"mine": ""}}}, "patch addressattachments"),
+        ("PATCH", f"{ATTACHMENTS}/{NAME}", {"metadata": {"finalizers": None}}, "patch addressattachments"),
+        ("DELETE", f"{ATTACHMENTS}/{NAME}", None, "delete addressattachments"),
+        ("POST", ATTACHMENTS, manifest(), "create addressattachments"),
+        ("PATCH", f"{ROUTE}/status", {"status": {"pods": ["x"]}}, "patch gkeiproutes/status"),
+        (
+            "PUT",
+            f"{ATTACHMENTS}/{NAME}/status",
+            manifest() | {"metadata": {"name": NAME}},
+            "update addressattachments/status",
+        ),
+        ("DELETE", ATTACHMENTS, None, "deletecollection addressattachments"),
+        ("PATCH", f"{ATTACHMENTS}/{NAME}", {"metadata": {"ownerReferences": []}}, "patch addressattachments"),
+        ("PATCH", ROUTE, {"metadata": {"labels": {"a": ""}}}, "patch gkeiproutes"),
+        ("PATCH", ROUTE, {"spec": {"addresses": []}}, "patch gkeiproutes"),
+        ("DELETE", ROUTE, None, "delete gkeiproutes"),
+        ("PATCH", "/api/v1/namespaces/tenant", {"metadata": {"labels": {"a": ""}}}, "patch namespaces"),
         (
             "PATCH",
-            ROUTE,
-            {"metadata": {"labels": {"a": ""}}},
+            "/api/v1/nodes/node-a",
+            {"spec": {"taints": [{"key": OUT_OF_SERVICE, "effect": "NoExecute"}]}},
+            "patch nodes",
         ),
-        ("PATCH", ROUTE, {"spec": {"addresses": []}}),
-        ("DELETE", ROUTE, None),
-        ("PATCH", "/api/v1/namespaces/tenant", {"metadata": {"labels": {"a": ""}}}),
-        ("PATCH", "/api/v1/nodes/node-a", {"spec": {"taints": [{"key": OUT_OF_SERVICE, "effect": "NoExecute"}]}}),
-        ("POST", f"/api/v1/namespaces/{SYSTEM}/configmaps", {"metadata": {"name": "persistip-suspects"}}),
-        ("GET", f"{LEASES}/{CONTROLLER}", None),
-        ("PATCH", f"{LEASES}/{CONTROLLER}", {"spec": {"holderIdentity": "node-b"}}),
-        ("POST", LEASES, {"metadata": {"name": CONTROLLER}}),
-        ("POST", f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/{CONTROLLER}/token", {"spec": {"audiences": []}}),
-        ("POST", f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/{AGENT}/token", {"spec": {"audiences": []}}),
-        ("GET", "/apis/networking.gke.io/v1/gkeiproutes", None),
-        ("GET", "/api/v1/pods", None),
-        ("GET", "/api/v1/secrets", None),
-        ("GET", "/api/v1/nodes", None),
-        ("POST", "/api/v1/namespaces/tenant/events", {"metadata": {"name": "x"}}),
+        (
+            "POST",
+            f"/api/v1/namespaces/{SYSTEM}/configmaps",
+            {"metadata": {"name": "persistip-suspects"}},
+            "create configmaps",
+        ),
+        ("GET", f"{LEASES}/{CONTROLLER}", None, "get leases"),
+        ("PATCH", f"{LEASES}/{CONTROLLER}", {"spec": {"holderIdentity": "node-b"}}, "patch leases"),
+        ("POST", LEASES, {"metadata": {"name": CONTROLLER}}, "create leases"),
+        (
+            "POST",
+            f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/{CONTROLLER}/token",
+            {"spec": {"audiences": []}},
+            "create serviceaccounts/token",
+        ),
+        (
+            "POST",
+            f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/{AGENT}/token",
+            {"spec": {"audiences": []}},
+            "create serviceaccounts/token",
+        ),
+        ("GET", "/apis/networking.gke.io/v1/gkeiproutes", None, "list gkeiproutes"),
+        ("GET", "/api/v1/pods", None, "list pods"),
+        ("GET", "/api/v1/secrets", None, "list secrets"),
+        ("GET", "/api/v1/nodes", None, "list nodes"),
+        ("POST", "/api/v1/namespaces/tenant/events", {"metadata": {"name": "x"}}, "create events"),
     ],
 )
-def test_agent_reaches_nothing_else(cluster: Cluster, method: str, path: str, body: Any) -> None:
-    """An agent's rights end at reading attachments and writing its report."""
+def test_agent_reaches_nothing_else(cluster: Cluster, method: str, path: str, body: Any, right: str) -> None:
+    """An agent's rights end at reading attachments and writing its report: no policy has to refuse the rest."""
     answer = cluster.plane.request(method, path, body, token=cluster.agent["node-b"], content_type=(
         MERGE if method == "PATCH" else "application/json"
     ))  # fmt: skip
-    assert answer.status == 403
+    verb, resource = right.split()
+    words = f'"system:serviceaccount:{SYSTEM}:{AGENT}" cannot {verb} resource "{resource}"'
+    assert (answer.status, words in answer.message) == (403, True), answer.message
 
 
 def test_agent_takes_its_entry_for_another_nodes_is_refused(cluster: Cluster) -> None:

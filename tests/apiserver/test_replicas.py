@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from whole_system import ATTACHMENTS, LEASE, NODES, System, Tenancy, address, by
 pytestmark = pytest.mark.requires("apiserver")
 
 LEASES, _, LEASE_NAME = LEASE.rpartition("/")
+HAND_OVER = timedelta(seconds=1)
+"""What docs/how-to/install-on-a-cluster.md promises; a replica that waited for its next try would take a minute."""
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def alone(system: System) -> Iterator[System]:
 
 # ---------------------------------------------------------------- a stop
 def test_stopped_replica_hands_over_by_giving_its_lease_back(alone: System) -> None:
-    """At SIGTERM the lease, which would have lasted for an hour, is given back and taken by the other at once."""
+    """At SIGTERM the lease, which would have lasted for an hour, is given back, and taken within a second."""
     alone.election = ("--election.lease-seconds=3600", "--election.renew-seconds=1800", "--election.retry-seconds=60")
     for name in ("first", "second"):
         alone.add_controller(name)
@@ -60,7 +63,10 @@ def test_stopped_replica_hands_over_by_giving_its_lease_back(alone: System) -> N
     assert "holderIdentity" not in released, "given back before anybody took it"
     assert taken["holderIdentity"] == alone.leader()
     assert taken["leaseTransitions"] == released["leaseTransitions"] + 1
-    assert released["renewTime"] <= taken["acquireTime"] == taken["renewTime"]
+    # As the two wrote it down, on one clock.
+    given_at, taken_at = (datetime.fromisoformat(each) for each in (released["renewTime"], taken["acquireTime"]))
+    assert taken["acquireTime"] == taken["renewTime"]
+    assert timedelta() <= taken_at - given_at < HAND_OVER
 
 
 # ---------------------------------------------------------------- cuts
