@@ -52,6 +52,32 @@ async def test_pod_uses_its_service_account_and_each_new_token(control_plane: Co
         await ask(load, 2, between=rotate)
 
 
+async def test_pod_with_an_ended_token_goes_on_with_the_next(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """A process that the server no longer knows needs no restart: the kubelet's next token is used at once."""
+    (tmp_path / "ca.crt").write_bytes(control_plane.authority.pem)
+    (tmp_path / "token").write_text("ended long ago")
+    environ = {"KUBERNETES_SERVICE_HOST": LOOPBACK, "KUBERNETES_SERVICE_PORT": str(control_plane.servers[0].port)}
+    async with ApiServerCluster(find_access("", "", environ, tmp_path), SystemClock()) as cluster:
+        with pytest.raises(RefusedError, match="Unauthorized"):
+            await cluster.client.request("GET", "/api/v1/namespaces")
+        (tmp_path / "new").write_text(f"{control_plane.admin}\n")
+        (tmp_path / "new").replace(tmp_path / "token")
+        assert b"kube-system" in await cluster.client.request("GET", "/api/v1/namespaces")
+
+
+async def test_user_who_acts_as_another_has_the_rights_of_that_one(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """What the kubeconfig says of acting as somebody reaches the server, who names that one in its refusal."""
+    content = json.loads(control_plane.kubeconfig.read_text())
+    content["users"][0]["user"]["as"] = "nobody-in-particular"
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(content))
+    with pytest.raises(RefusedError, match='User "nobody-in-particular" cannot list'):
+        await ask(find_access(str(path), "", os.environ))
+    content["users"][0]["user"]["as-groups"] = ["system:masters"]
+    path.write_text(json.dumps(content))
+    assert b"kube-system" in (await ask(find_access(str(path), "", os.environ)))[0]
+
+
 async def test_context_chooses_cluster_and_user(control_plane: ControlPlane, tmp_path: Path) -> None:
     """The current context is used unless another is named, and one that is not there is a wrong setting."""
     content = json.loads(control_plane.kubeconfig.read_text())

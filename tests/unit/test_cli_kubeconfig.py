@@ -113,3 +113,20 @@ def test_time_that_is_none_is_refused(seconds: str) -> None:
     said = call("uninstall", f"--timeout={seconds}")
     assert (said.status, said.out) == (2, "")
     assert "--timeout" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        (("--node", "--kubeconfig", "config"), "leave out --kubeconfig"),
+        (("--node", "--context", "other"), "leave out --kubeconfig"),
+        (("--node", "--policy.system-namespace", "other"), "leave out --kubeconfig"),
+        (("--uplinks", "eth0"), "give --node too"),
+    ],
+    ids=["kubeconfig", "context", "policy", "uplinks"],
+)
+def test_doctor_refuses_what_would_mean_nothing(words: tuple[str, ...], fix: str) -> None:
+    """Options of a cluster beside --node, and those of a node without it, are told instead of being passed over."""
+    said = call("doctor", *words)
+    assert (said.status, said.out) == (2, "")
+    assert fix in said.err

@@ -49,11 +49,23 @@ def doctor(
         Print the findings as JSON.
     """
     try:
+        _check_meant(is_node=node, is_cluster=api is not None or policy is not None, has_uplinks=bool(uplinks))
         found = _of_node(uplinks) if node else _of_cluster(api or ClusterSettings(), policy or Policy())
     except ConfigError as error:
         given.refuse(error)
     _print(found, as_json=as_json)
     sys.exit(given.EXIT_STRICT if has_problems(found) else given.EXIT_DONE)
+
+
+def _check_meant(*, is_node: bool, is_cluster: bool, has_uplinks: bool) -> None:
+    """Raise ConfigError where an option would mean nothing."""
+    if is_node and is_cluster:
+        message = (
+            "--node looks at this machine, and at no cluster: leave out --kubeconfig, --context and --policy, or --node"
+        )
+        raise ConfigError(message)
+    if has_uplinks and not is_node:
+        raise ConfigError("--uplinks are links of a node: give --node too, or leave them out")
 
 
 def _of_node(uplinks: tuple[str, ...]) -> Sequence[Finding]:

@@ -13,12 +13,13 @@ an agent, which runs in a Pod, has to start at once on every node and stay small
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import attrs
 
@@ -27,6 +28,9 @@ from persistip.errors import ConfigError
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 _HOST, _PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
+_OFFICIAL_LOADER = "kubernetes.aio.config.kube_config"
+# Beside letters and digits, what the name of a header may have (RFC 9110, 5.6.2); `%` begins what stands for the rest.
+_NAME_MARKS = "!#$&'*+-.^_`|~"
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +40,7 @@ class Access:
 
     ``authorization`` gives the header's value for the next request, empty where a certificate says who we are; ``ssl``
     None: no TLS. ``server_name`` is the name in the server's certificate where it is not the one in ``server``.
+    ``impersonation``: the headers that say as whom we act, where that is somebody else.
     """
 
     server: str
@@ -43,6 +48,7 @@ class Access:
     authorization: Callable[[], str] = attrs.field(default=lambda: "")
     server_name: str | None = None
     proxy: str | None = None
+    impersonation: tuple[tuple[str, str], ...] = ()
 
 
 Load = Callable[[], Awaitable[Access]]
@@ -103,15 +109,18 @@ async def _from_pod(environ: Mapping[str, str], folder: Path) -> Access:
 
 async def _from_kubeconfig(path: str, context: str) -> Access:
     # It takes most of a second: everything else on this loop must not wait for it.
-    config, configuration, not_yaml = await asyncio.to_thread(_official_client)
-    found: Any = configuration()
+    official = await asyncio.to_thread(_official_client)
     try:
-        await config.load_kube_config(path, context or None, found, persist_config=False)
-        return _access_of(found, path)
-    except config.ConfigException as error:
-        raise ConfigError(_why_unusable(config, path, context) or f"kubeconfig {path}: {error}") from error
-    except not_yaml as error:
-        message = f"kubeconfig {path} is no YAML: {' '.join(str(error).split())}"
+        merged = official.merge(path).config
+        loader = official.loader(merged, active_context=context or None, config_base_path=None)
+        found: Any = official.configuration()
+        with _Complaints() as said:
+            await loader.load_and_set(found)
+        return _access_of(found, _user_of(merged, loader, path), said, path)
+    except official.refused as error:
+        raise ConfigError(_why_unusable(official, path, context) or f"kubeconfig {path}: {error}") from error
+    except official.not_yaml as error:
+        message = f"kubeconfig {path} is no YAML: {_one_line(error)}"
         raise ConfigError(message) from error
     except OSError as error:
         message = f"kubeconfig {path}: {error.strerror or error}; a file that it names, or the file itself, is no good"
@@ -125,19 +134,115 @@ async def _from_kubeconfig(path: str, context: str) -> Access:
         raise ConfigError(message) from error
 
 
-def _access_of(found: Any, path: str) -> Access:
-    """What the official client has read, as ours."""
+@attrs.frozen
+class _User:
+    """The user of the chosen context: *where* it is, for messages, and what the kubeconfig says of it."""
+
+    where: str
+    entry: Mapping[str, Any]
+
+
+def _user_of(merged: Any, loader: Any, path: str) -> _User:
+    name = loader.current_context["context"].get("user")
+    found = merged["users"].get_with_name(name, safe=True)
+    return _User(f"kubeconfig {path}: user {name!r}", found.value["user"] if found else {})
+
+
+def _access_of(found: Any, user: _User, said: Iterable[str], path: str) -> Access:
+    """What the official client has read, as ours; *said* is what it had to complain of."""
     if not _is_address(found.host):
         message = f"kubeconfig {path}: server {found.host!r} is no address of a cluster; write it as https://HOST:PORT"
         raise ConfigError(message)
-    header = found.api_key.get("BearerToken", "")
+    if found.proxy and not _is_address(found.proxy):
+        message = f"kubeconfig {path}: proxy-url {found.proxy!r} is no proxy that can be used; write http://HOST:PORT"
+        raise ConfigError(message)
+    header = _authorization(found, user)
+    if "exec" in user.entry and not header and not found.cert_file:
+        raise ConfigError(_why_no_credentials(user, said))
     return Access(
         server=found.host.rstrip("/"),
         ssl=_tls_of(found) if found.host.startswith("https:") else None,
         authorization=lambda: header,
         server_name=found.tls_server_name or None,
         proxy=found.proxy or None,
+        impersonation=tuple(_impersonation(user)),
     )
+
+
+def _authorization(found: Any, user: _User) -> str:
+    """The header; a file that holds a token ends with a new line as often as not."""
+    scheme, _, given = found.api_key.get("BearerToken", "").partition(" ")
+    token = given.strip()
+    if token and token.isascii() and token.isprintable():
+        return f"{scheme} {token}"
+    if "exec" in user.entry:
+        source, fix = f"exec plugin {_command(user)!r}", "run it by hand to see what it gives"
+    elif user.entry.get("tokenFile") and not user.entry.get("token"):
+        source, fix = f"tokenFile {user.entry['tokenFile']}", "write the token alone into it"
+    else:
+        source, fix = "token", "write the token alone there"
+    if token:
+        message = f"{user.where}: {source} gives a token with characters that no token has; {fix}"
+        raise ConfigError(message)
+    if scheme or user.entry.get("tokenFile"):
+        message = f"{user.where}: {source} gives an empty token; {fix}"
+        raise ConfigError(message)
+    return ""
+
+
+def _why_no_credentials(user: _User, said: Iterable[str]) -> str:
+    """Without credentials every request would be anonymous, and refused for a reason that leads nowhere."""
+    hint = _one_line(user.entry["exec"].get("installHint") or "install it, or run it by hand to see what it lacks")
+    reasons = "; ".join(said)
+    return f"{user.where}: exec plugin {_command(user)!r} gave no credentials ({reasons}); {hint}"
+
+
+def _command(user: _User) -> str:
+    return str(user.entry["exec"].get("command", ""))
+
+
+def _impersonation(user: _User) -> Iterator[tuple[str, str]]:
+    """The headers that kubectl sends for ``as`` and what belongs to it."""
+    entry = user.entry
+    name, uid = entry.get("as") or "", entry.get("as-uid") or ""
+    groups, extra = entry.get("as-groups") or [], entry.get("as-user-extra") or {}
+    if not name and (uid or groups or extra):
+        raise ConfigError(f"{user.where}: as-uid, as-groups and as-user-extra need a user; name it with as")
+    if not (isinstance(groups, list) and isinstance(extra, dict) and all(isinstance(v, list) for v in extra.values())):
+        raise ConfigError(f"{user.where}: as-groups is a list, and each key of as-user-extra has a list; write them so")
+    headers = [("Impersonate-User", name), ("Impersonate-Uid", uid)]
+    headers += [("Impersonate-Group", group) for group in groups]
+    for key, values in extra.items():
+        headers += [(f"Impersonate-Extra-{quote(str(key), safe=_NAME_MARKS)}", value) for value in values]
+    for header, value in headers:
+        text = str(value)
+        if any(ord(character) < ord(" ") or character == "\x7f" for character in text):
+            raise ConfigError(f"{user.where}: {text!r} cannot be sent as {header}; write it in one line")
+        if text:
+            yield header, text
+
+
+class _Complaints(logging.Handler):
+    """What the official client says of exec plugins, which it tells the log alone and takes for no failure."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def __enter__(self) -> list[str]:
+        logging.getLogger(_OFFICIAL_LOADER).addHandler(self)
+        return self.said
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger(_OFFICIAL_LOADER).removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.said.append(_one_line(record.getMessage()))
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())
 
 
 def _is_address(server: str) -> bool:
@@ -148,11 +253,11 @@ def _is_address(server: str) -> bool:
         return False
 
 
-def _why_unusable(config: Any, path: str, context: str) -> str | None:
+def _why_unusable(official: _Official, path: str, context: str) -> str | None:
     """What is wrong with the choice of a context, in a sentence; None: something else is wrong."""
     try:
-        contexts, current = config.list_kube_config_contexts(path)
-    except config.ConfigException:
+        contexts, current = official.list_contexts(path)
+    except official.refused:
         return None
     names = sorted(each["name"] for each in contexts)
     if context and context not in names:
@@ -160,12 +265,31 @@ def _why_unusable(config: Any, path: str, context: str) -> str | None:
     return f"kubeconfig {path} has no current context; name one with --context" if current is None else None
 
 
-def _official_client() -> tuple[Any, Any, type[Exception]]:
-    from kubernetes.aio import config  # noqa: PLC0415 - heavy, and not needed in a Pod
-    from kubernetes.aio.client import Configuration  # noqa: PLC0415
+@attrs.frozen(kw_only=True)
+class _Official:
+    """What we use of the official client, which has no types."""
+
+    merge: Callable[[str], Any]
+    loader: Callable[..., Any]
+    configuration: Callable[[], Any]
+    list_contexts: Callable[[str], Any]
+    refused: type[Exception]
+    not_yaml: type[Exception]
+
+
+def _official_client() -> _Official:
+    from kubernetes.aio.client import Configuration  # noqa: PLC0415 - heavy, and not needed in a Pod
+    from kubernetes.aio.config import ConfigException, kube_config  # noqa: PLC0415
     from yaml import YAMLError  # noqa: PLC0415
 
-    return config, Configuration, YAMLError
+    return _Official(
+        merge=kube_config.KubeConfigMerger,
+        loader=kube_config.KubeConfigLoader,
+        configuration=Configuration,
+        list_contexts=kube_config.list_kube_config_contexts,
+        refused=ConfigException,
+        not_yaml=YAMLError,
+    )
 
 
 def _tls_of(configuration: Any) -> ssl.SSLContext:

@@ -167,11 +167,11 @@ class Client:
         if self._session is None or self._access is None:
             raise UnavailableError("the client is closed", system=SYSTEM, operation=request.method, target=request.path)
         access = self._access
-        headers = {"Accept": request.accept}
+        headers = [("Accept", request.accept), *access.impersonation]
         if request.data is not None:
-            headers["Content-Type"] = request.content_type
+            headers.append(("Content-Type", request.content_type))
         if authorization := access.authorization():
-            headers["Authorization"] = authorization
+            headers.append(("Authorization", authorization))
         try:
             response = await self._session.request(
                 request.method,
