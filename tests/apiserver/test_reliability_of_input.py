@@ -17,7 +17,19 @@ from typing import Any
 import pytest
 import yaml
 from programs import Program, until
-from whole_system import ATTACHMENTS, LEASE_SECONDS, MERGE, NODES, System, Tenancy, address, turn_over, writes
+from whole_system import (
+    ATTACHMENTS,
+    LEASE_SECONDS,
+    MERGE,
+    NODES,
+    WRITES_OF_A_LIFE,
+    WRITES_OF_A_MOVE,
+    System,
+    Tenancy,
+    address,
+    turn_over,
+    writes,
+)
 
 from persistip.manifests import Parameters, render
 from persistip.model.keys import attachment_name
@@ -46,6 +58,14 @@ def test_replicas_with_clocks_two_hours_apart_lead_in_turn(system: System, tenan
         epochs.append(system.attachment(tenancy.name, "nat")["spec"]["epoch"])
 
     settle("nat-0")
+    # Four moves; to lead costs nothing but the lease, and what each of two changes of leader cuts short is begun again.
+    with system.writing_at_most((4 + 2) * WRITES_OF_A_MOVE):
+        lead_in_turn(system, tenancy, settle)
+    assert epochs == sorted(set(epochs))
+
+
+def lead_in_turn(system: System, tenancy: Tenancy, settle: Callable[[str], None]) -> None:
+    """Move to and fro while the one that is behind leads, then the one that is ahead, and the first again."""
     ordinary = list(system.controllers)
     for controller in ordinary:
         controller.end(signal.SIGTERM)
@@ -76,7 +96,6 @@ def test_replicas_with_clocks_two_hours_apart_lead_in_turn(system: System, tenan
         system.revive()
     tenancy.set_ready("nat-1", ready=False)
     settle("nat-0")
-    assert epochs == sorted(set(epochs))
 
 
 # ---------------------------------------------------------------- edits and crowds
@@ -84,18 +103,20 @@ def test_route_edited_during_moves_has_what_it_asks_for_last(system: System, ten
     """Whatever comes together, the last edit and the Pod that is Ready decide, and what was dropped is nowhere left."""
     chance = random.Random(7)
     (name,) = tenancy.pairs(1)
-    for turn in range(10):
-        acts: list[Callable[[], None]] = [
-            lambda: turn_over(tenancy, name, turn),  # noqa: B023 - called within the turn
-            lambda: tenancy.edit_route(name, addresses=wanted(turn)),  # noqa: B023
-        ]
-        chance.shuffle(acts)
-        for act in acts:
-            act()
-            time.sleep(chance.choice((0.0, 0.02, 0.1)))
-    last = [each["value"] for each in wanted(9)]
-    system.settle(lambda: tenancy.is_held(name, f"{name}-0", *last), "the last edit at the last Pod")
-    system.settle(lambda: set(system.delivering()) == set(last), "what was dropped to be gone")
+    # An edit costs what a move does, and the write that clears `pending`.
+    with system.writing_at_most(10 * (WRITES_OF_A_MOVE + WRITES_OF_A_MOVE + 1)):
+        for turn in range(10):
+            acts: list[Callable[[], None]] = [
+                lambda: turn_over(tenancy, name, turn),  # noqa: B023 - called within the turn
+                lambda: tenancy.edit_route(name, addresses=wanted(turn)),  # noqa: B023
+            ]
+            chance.shuffle(acts)
+            for act in acts:
+                act()
+                time.sleep(chance.choice((0.0, 0.02, 0.1)))
+        last = [each["value"] for each in wanted(9)]
+        system.settle(lambda: tenancy.is_held(name, f"{name}-0", *last), "the last edit at the last Pod")
+        system.settle(lambda: set(system.delivering()) == set(last), "what was dropped to be gone")
 
 
 def wanted(turn: int) -> list[dict[str, str]]:
@@ -137,11 +158,6 @@ def test_many_routes_made_and_deleted_at_once_leave_nothing(system: System, requ
     tenancy.close()
 
 
-# Created, cleared of `pending`, drained, finalizer off, deleted; three reports of the route; three or four of agents;
-# two Events.
-WRITES_OF_A_LIFE = 16
-
-
 def ready_routes(tenancy: Tenancy) -> int:
     """Return how many routes are Ready, and take a while: looking at a crowd is work for the server, too."""
     time.sleep(1)
@@ -167,13 +183,15 @@ def test_namespace_deleted_while_no_controller_runs_goes_and_its_addresses_after
     for controller in system.controllers:
         controller.end()
     path = f"/api/v1/namespaces/{tenancy.name}"
-    system.ask("DELETE", path)
-    for turn in range(2):  # no kubelet is here to end them
-        tenancy.remove_pod(f"{name}-{turn}")
-    system.settle(lambda: system.find(path) is None, "the namespace to be gone")
-    assert set(system.delivering()) == {address(0)}
-    system.revive()
-    system.settle(lambda: not system.attachments() and not system.leftovers(), "its addresses to be taken away")
+    # What a route's life costs, of which this is the end, and the Gateway's status, which counts it.
+    with system.writing_at_most(WRITES_OF_A_LIFE + 1):
+        system.ask("DELETE", path)
+        for turn in range(2):  # no kubelet is here to end them
+            tenancy.remove_pod(f"{name}-{turn}")
+        system.settle(lambda: system.find(path) is None, "the namespace to be gone")
+        assert set(system.delivering()) == {address(0)}
+        system.revive()
+        system.settle(lambda: not system.attachments() and not system.leftovers(), "its addresses to be taken away")
     system.ask("DELETE", tenancy.gateway)
 
 
@@ -277,7 +295,15 @@ def report(system: System, tenancy: Tenancy, route: str, **fields: Any) -> None:
 
 def test_objects_of_other_versions_change_nothing_that_is_not_understood(system: System, tenancy: Tenancy) -> None:
     """Unknown modes are reported, unknown fields passed over, and what cannot be read leaves the kernel as it is."""
-    future, past, broken, other = tenancy.pairs(4)
+    routes = tenancy.pairs(4)
+    # What stands instead is answered as a move would be, and so is its end.
+    with system.writing_at_most(len(routes) * 2 * WRITES_OF_A_MOVE):
+        meet_other_versions(tenancy, *routes)
+
+
+def meet_other_versions(tenancy: Tenancy, future: str, past: str, broken: str, other: str) -> None:
+    """Have attachments of other versions stand for a while, and look what becomes of them."""
+    system = tenancy.system
     before = system.delivering()
     for controller in system.controllers:
         controller.end()

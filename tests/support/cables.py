@@ -24,6 +24,14 @@ class Cable:
         """Break every connection there is."""
         self._loop.call_soon_threadsafe(self._relay.cut)
 
+    def hold(self) -> None:
+        """Keep what either side says from now on, until `redirect`; nobody is told, and no connection ends."""
+        self._loop.call_soon_threadsafe(self._relay.is_frozen.clear)
+
+    def redirect(self, port: int) -> None:
+        """Break every connection, and lead the next ones to another server."""
+        self._loop.call_soon_threadsafe(self._relay.redirect, port)
+
     def hold_requests(self) -> None:
         """Keep what is asked from now on; what the server tells goes on arriving."""
         self._loop.call_soon_threadsafe(self._relay.requests_pass.clear)

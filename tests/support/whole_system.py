@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,6 +48,13 @@ QUICK_ELECTION = (
 )
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 QUIET_SECONDS = 1.5
+WRITES_OF_A_MOVE = 8
+"""All of it, ours and the agents', Event included: that is the rule."""
+WRITES_OF_A_LIFE = 16
+"""
+Of a route, from its first to its last: created, cleared of `pending`, drained, finalizer off, deleted; three reports of
+the route; three or four of agents; two Events.
+"""
 
 
 @dataclass
@@ -225,6 +233,39 @@ class System:
             return not self.noise
 
         until(is_quiet, lambda: f"a quiet cluster, in which there was {self.noise}\n{self.last_words()}")
+
+    @contextmanager
+    def writing_at_most(self, count: int) -> Iterator[None]:
+        """Fail unless ours write what is to do within the block, until all is quiet, in *count* writes; no lease's."""
+        with self.plane.audited() as log:
+            yield
+            self.wait_quiet()
+        made = Counter(f"{verb} {kind}" for verb, kind, _ in writes(log))
+        assert 0 < made.total() <= count, made
+
+    @contextmanager
+    def reached_at(self, url: str) -> Iterator[None]:
+        """Start every process anew, with an API server at *url*; and again with its own afterwards."""
+        self._restart_with(url)
+        try:
+            yield
+        finally:
+            self._restart_with(self.plane.servers[0].url)
+
+    def _restart_with(self, url: str) -> None:
+        said = {}
+        for program in self.programs:
+            program.end(signal.SIGTERM)
+            said[program.log] = program.log.stat().st_size
+            kubeconfig = self.plane.folder / f"{program.name}.kubeconfig"
+            content = json.loads(kubeconfig.read_text())
+            content["clusters"][0]["cluster"]["server"] = url
+            kubeconfig.write_text(json.dumps(content))
+        self.revive()
+        until(
+            lambda: all(b"observed everything" in log.read_bytes()[size:] for log, size in said.items()),
+            "everybody to have observed everything",
+        )
 
 
 class Tenancy:
