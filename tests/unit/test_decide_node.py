@@ -467,6 +467,38 @@ def test_holder_without_an_ip_of_the_family_is_said(kernel: Kernel) -> None:
     assert plan.reports[0].report.message.startswith("the attachment names no IPv6 address of Pod x, ")
 
 
+def without_six(whole: AddressAttachment) -> AddressAttachment:
+    """The attachment with a holder that has an IPv4 address only."""
+    assert whole.spec.holder is not None
+    four = attrs.evolve(whole.spec.holder, pod_ips=whole.spec.holder.pod_ips[:1])
+    return attrs.evolve(whole, spec=attrs.evolve(whole.spec, holder=four))
+
+
+def test_family_that_the_pod_lacks_leaves_the_other_as_it_stands(kernel: Kernel) -> None:
+    """An IPv6 address that is granted to a Pod with IPv4 only is no reason to cut off the IPv4 address."""
+    kernel.settle(without_six(attachment(ADDRESS)))
+    before = kernel.state.entries
+    plan = kernel.settle(without_six(attachment(ADDRESS, SIX, epoch=EPOCH + 1)))
+    assert [report.report.reason for report in plan.reports] == ["AwaitingPodIP"]
+    assert kernel.state.entries == before
+    assert prefixes_of(kernel, RouteEntry) == {ADDRESS}
+
+
+def test_family_that_the_pod_lost_is_withdrawn_alone(kernel: Kernel) -> None:
+    """What leads to an IP that the Pod does not have any more is not kept beside the rest."""
+    kernel.settle(attachment(ADDRESS, SIX))
+    kernel.settle(without_six(attachment(ADDRESS, SIX, epoch=EPOCH + 1)))
+    assert {entry.prefix for entry in kernel.state.entries} == {ADDRESS}
+
+
+def test_family_that_the_pod_lacks_spares_nothing_where_another_answers(kernel: Kernel) -> None:
+    """What was meant for one Pod is not left to the next owner of its IP, also across a change of the epoch."""
+    kernel.settle(without_six(attachment(ADDRESS)))
+    kernel.attach("10.0.1.1", "veth-z", MAC_Y, index=99)
+    kernel.settle(without_six(attachment(ADDRESS, SIX, epoch=EPOCH + 1)), now=LATER)
+    assert kernel.state.entries == frozenset()
+
+
 def test_never_usable_address_is_refused_by_the_agent_too(kernel: Kernel) -> None:
     """Whoever wrote the attachment, loopback is not programmed."""
     plan = kernel.look(attachment(ADDRESS, ip_network("127.0.0.0/30")))

@@ -1,6 +1,6 @@
 """What the conditions of a route say, word for word where the words are the user's way out."""
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import attrs
 import pytest
@@ -22,6 +22,8 @@ from persistip.model.attachment import (
 from persistip.model.conditions import find_condition
 from persistip.model.keys import ObjectMeta
 from persistip.model.pod import Pod
+from persistip.model.route import GKEIPRoute
+from persistip.model.service import Service
 from persistip.model.views import RouteView
 
 OFF = "; of a machine that is off for good, delete the Node or give it the taint node.kubernetes.io/out-of-service"
@@ -152,6 +154,63 @@ def test_pod_without_any_ip_is_told_every_family_that_it_lacks() -> None:
         "AwaitingPodIP",
         f"Pod x on Node a has no IPv4 and IPv6 address yet; {said}",
     )
+
+
+def held_route(*values: str) -> GKEIPRoute:
+    """A route whose choice of Pod is frozen."""
+    plain = route("web", *values)
+    return attrs.evolve(plain, meta=attrs.evolve(plain.meta, annotations={"persistip.dev/hold": "true"}))
+
+
+def of_one_family() -> World:
+    """A world in which Pod x, with an IPv4 address only, is held and delivers."""
+    world = World()
+    world.put(pod("x", "a", ips=(ip_address("10.0.1.11"),)), held_route())
+    world.settle()
+    assert world.condition("Ready") == ("True", "Ready")
+    return world
+
+
+def test_edit_under_hold_leaves_what_is_delivered_as_it_is() -> None:
+    """An address of a family that the held Pod lacks is not claimed; the other is not even asked for anew."""
+    world = of_one_family()
+    before = world.attachment()
+    world.put(held_route("203.0.113.9", "2001:db8::9"))
+    world.settle()
+    assert (world.attachment().spec, world.attachment().nodes) == (before.spec, before.nodes)
+    assert world.condition("DPV2Ready") == ("False", "AwaitingPodIP")
+    assert world.message("DPV2Ready").partition("; before: ")[0] == (
+        "Pod x on Node a, kept by annotation persistip.dev/hold, has no IPv6 address for 2001:db8::9; give it an IPv6 "
+        "address, or let the route list IPv4 addresses only; or take the annotation away, and another Pod may hold them"
+    )
+    world.put(pod("x", "a"))
+    world.settle()
+    assert [str(prefix) for prefix in world.attachment().spec.held_prefixes] == ["203.0.113.9/32", "2001:db8::9/128"]
+    assert world.condition("Ready") == ("True", "Ready")
+
+
+def test_edit_under_hold_to_another_family_keeps_the_pod_for_it() -> None:
+    """What is dropped is released, and the choice stays frozen though its Pod can hold nothing yet."""
+    world = of_one_family()
+    world.put(held_route("2001:db8::9"), pod("yy", "b", age=1))
+    world.settle()
+    spec = world.attachment().spec
+    assert (spec.addresses, spec.releasing, spec.holder and spec.holder.pod_name) == ((), (), "x")
+    assert world.condition("DPV2Ready") == ("False", "AwaitingPodIP")
+
+
+def test_family_that_is_refused_for_now_is_not_asked_of_a_held_pod() -> None:
+    """Of a route with a live fault the Pod needs an IP for what is held, and that is Programmed."""
+    world = of_one_family()
+    world.put(
+        Service(
+            meta=ObjectMeta(name="s", namespace="tenant", uid="s", created_at=1.0), ips=(ip_address("2001:db8::9"),)
+        )
+    )
+    world.put(held_route("203.0.113.9", "2001:db8::9"))
+    world.settle()
+    assert world.condition("Accepted") == ("False", "AddressConflict")
+    assert world.condition("DPV2Ready") == ("True", "Programmed")
 
 
 def test_own_former_attachment_is_waited_for_by_the_names_of_its_nodes() -> None:

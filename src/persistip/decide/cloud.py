@@ -122,10 +122,12 @@ def say_cloud(
 ) -> tuple[Status, str, str]:
     """Status, reason and message of GCPReady."""
     cloud = view.cloud
-    if cloud is None or verdict.unserved:
+    if cloud is None:
         return Status.TRUE, Reason.NOT_REQUIRED, "no cloud to provision"
     if verdict.is_refused:
         return Status.FALSE, Reason.NOT_ACCEPTED, "the route is not accepted"
+    if verdict.unserved:
+        return Status.FALSE, Reason.UNSUPPORTED, verdict.unserved
     if choice.pod is None:
         return Status.FALSE, Reason.NO_ELIGIBLE_POD, "no Pod may hold the addresses, so the cloud sends them nowhere"
     if cloud.reason:

@@ -28,11 +28,17 @@ from persistip.model.entry import (
 
 @attrs.frozen(kw_only=True)
 class Trouble:
-    """Why a holder's entries cannot stand; ``is_brief``: the kernel usually resolves it by itself at once."""
+    """
+    Why a holder's entries cannot stand.
+
+    ``is_brief``: the kernel usually resolves it by itself at once. ``spared``: of these prefixes, what stands on the
+    Pod's own link stays.
+    """
 
     reason: str
     message: str
     is_brief: bool = False
+    spared: tuple[Prefix, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -66,9 +72,7 @@ def find_duty(attachment: AddressAttachment, node_name: str, state: NodeState) -
     former = _pin_of(attachment, holder.pod_uid, state)
     pin = _find_pin(attachment, holder, former, state)
     if isinstance(pin, Trouble):
-        # Nobody else answers: what stands on the Pod's own link still leads to it, or nowhere.
-        standing = _standing_on(former, prefixes, state) if pin.is_brief else frozenset()
-        return attrs.evolve(base, kept=base.kept | standing, trouble=pin)
+        return attrs.evolve(base, kept=base.kept | _standing_on(former, pin.spared, state), trouble=pin)
     # A cloud delivers to the machine by itself: nobody asks for the address, and nobody is to be answered.
     uplinks = state.uplinks if spec.strategy == Strategy.NEIGHBOURS else ()
     entries = frozenset(entry for prefix in prefixes for entry in _entries(prefix, holder, pin, uplinks))
@@ -113,13 +117,6 @@ def _find_pin(attachment: AddressAttachment, holder: Holder, former: Pin | None,
     pinned = former if former is not None and former.epoch >= epoch else None
     families = {prefix.version for prefix in attachment.spec.held_prefixes}
     ips = [ip for ip in holder.pod_ips if ip.version in families]
-    if len(ips) < len(families):
-        lacking = " and ".join(f"IPv{family}" for family in sorted(families - {ip.version for ip in ips}))
-        said = (
-            f"the attachment names no {lacking} address of Pod {holder.pod_name}, to which the {lacking} addresses "
-            f"could go; give the Pod one, or leave those addresses out of the route"
-        )
-        return Trouble(reason=Reason.AWAITING_POD_IP, message=said)
     answers = [
         link for ip in ips if (link := state.pod_links.get(ip)) is not None and link.hardware_address is not None
     ]
@@ -129,6 +126,18 @@ def _find_pin(attachment: AddressAttachment, holder: Holder, former: Pin | None,
             f"which was found on {pinned.link.name} ({pinned.hardware_address})"
         )
         return Trouble(reason=POD_LINK_CHANGED, message=said)
+    # Where nobody else answers, what stands on the Pod's own link still leads to it, or nowhere.
+    is_elsewhere = former is not None and any(not _is_at(former, link) for link in answers)
+    spared = () if is_elsewhere else attachment.spec.held_prefixes
+    if len(ips) < len(families):
+        present = {ip.version for ip in ips}
+        lacking = " and ".join(f"IPv{family}" for family in sorted(families - present))
+        said = (
+            f"the attachment names no {lacking} address of Pod {holder.pod_name}, to which the {lacking} addresses "
+            f"could go; give the Pod one, or leave those addresses out of the route"
+        )
+        spared = tuple(prefix for prefix in spared if prefix.version in present)
+        return Trouble(reason=Reason.AWAITING_POD_IP, message=said, spared=spared)
     if len({(link.link, link.hardware_address) for link in answers}) > 1:
         said = f"the IPs of Pod {holder.pod_name} are on different links"
         return Trouble(reason=Reason.POD_LINK_NOT_FOUND, message=said)
@@ -136,10 +145,10 @@ def _find_pin(attachment: AddressAttachment, holder: Holder, former: Pin | None,
         link = state.pod_links.get(ip)
         if link is None:
             said = f"no route of the node leads to a Pod's link for {ip} of Pod {holder.pod_name}"
-            return Trouble(reason=Reason.POD_LINK_NOT_FOUND, message=said, is_brief=True)
+            return Trouble(reason=Reason.POD_LINK_NOT_FOUND, message=said, is_brief=True, spared=spared)
         if link.hardware_address is None and (pinned is None or pinned.link != link.link):
             said = f"Pod {holder.pod_name} does not answer for {ip} on {link.link.name}"
-            return Trouble(reason=Reason.POD_LINK_NOT_FOUND, message=said, is_brief=True)
+            return Trouble(reason=Reason.POD_LINK_NOT_FOUND, message=said, is_brief=True, spared=spared)
     return pinned or Pin(
         attachment_uid=attachment.meta.uid,
         pod_uid=holder.pod_uid,

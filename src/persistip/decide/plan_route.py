@@ -164,7 +164,7 @@ def _attach(
         route=reference,
         mode=Mode.STANDARD,
         network=route.network_name,
-        claims=claims,
+        claims=claims if holder is None else _receivable(claims, holder, attachment),
         holder=holder,
         families=families,
         pod_address=route.meta.annotations.get(POD_ADDRESS, "app"),
@@ -181,6 +181,18 @@ def _usable_claims(view: RouteView, verdict: Verdict) -> tuple[Claim, ...]:
         return verdict.claims
     held = held_prefixes(view.facts)
     return tuple(claim for claim in verdict.claims if claim.prefix in held)
+
+
+def _receivable(claims: tuple[Claim, ...], holder: Holder, attachment: AddressAttachment | None) -> tuple[Claim, ...]:
+    """
+    What the holder can receive, and what is held already.
+
+    Only one that ``hold`` keeps may lack an IP of some family. Granted an address of that family it could not be
+    programmed, and whatever is delivered to it would be put at risk for nothing.
+    """
+    families = {ip.version for ip in holder.pod_ips}
+    held = attachment.spec.held_prefixes if attachment is not None else ()
+    return tuple(claim for claim in claims if claim.prefix.version in families or claim.prefix in held)
 
 
 def _create(view: RouteView, wanted: Wanted, class_label: Mapping[str, str]) -> tuple[ClusterAction, ...]:

@@ -96,6 +96,8 @@ def _datapath(
         return _no_pod(choice, route, families)
     if choice.awaits_ip:
         return _awaiting_ip(choice, choice.pod, families)
+    if waits := _held_without_ip(choice.pod, verdict, attachment):
+        return waits
     if waits := _awaiting_others(view, verdict, attachment) or _awaiting_sight(view, verdict, attachment):
         return waits
     held = attachment.spec.held_prefixes if attachment is not None else ()
@@ -140,6 +142,19 @@ def _awaiting_ip(choice: Choice, pod: Pod, families: frozenset[int]) -> _Said:
     others = choice.matched - 1
     beside = f"; of {others} other Pod{'s' if others > 1 else ''} none is eligible" if others else ""
     return _Said(Status.FALSE, Reason.AWAITING_POD_IP, said + beside + _how_to_get_ip(pod, "it", families))
+
+
+def _held_without_ip(pod: Pod, verdict: Verdict, attachment: AddressAttachment | None) -> _Said | None:
+    """Only a Pod that an annotation holds may lack an IP of what the route may have; no other is asked."""
+    held = attachment.spec.held_prefixes if attachment is not None else ()
+    due = [claim.prefix for claim in verdict.claims if verdict.is_accepted or claim.prefix in held]
+    families = frozenset(prefix.version for prefix in due)
+    if not (lacking := lacking_families(pod, families)):
+        return None
+    said = f"Pod {pod.meta.name} on Node {pod.node_name}, kept by annotation {HOLD}, has no {lacking} address"
+    shown = ", ".join(show(prefix) for prefix in due if f"IPv{prefix.version}" in lacking)
+    advice = f"{_how_to_get_ip(pod, 'it', families)}; or take the annotation away, and another Pod may hold them"
+    return _Said(Status.FALSE, Reason.AWAITING_POD_IP, f"{said} for {shown}{advice}")
 
 
 def _how_to_get_ip(pod: Pod, who: str, families: frozenset[int]) -> str:

@@ -165,6 +165,11 @@ _ROUTE_CLOUD = (
         "Wait. The message names the node to which the cloud sends them now.",
     ),
     _cloud(Reason.NOT_ACCEPTED, "The route is not accepted.", "See `Accepted`."),
+    _cloud(
+        Reason.UNSUPPORTED,
+        "The route is in order, and this version does not act on it, so that nothing is asked of the cloud.",
+        "See `DPV2Ready`.",
+    ),
     _cloud(Reason.NO_ELIGIBLE_POD, "No Pod may hold the addresses.", "See `DPV2Ready`."),
     _cloud(
         Reason.ADDRESS_NOT_USABLE,
@@ -210,8 +215,10 @@ _ROUTE_DATAPATH = (
     ),
     _waits(
         Reason.AWAITING_POD_IP,
-        "The chosen Pod has no IP of a family of the route's addresses yet.",
-        "Wait for the network plugin. If it lasts, the cluster does not give Pods IPs of that family.",
+        "The chosen Pod has no IP of a family of the route's addresses yet. One that `persistip.dev/hold` keeps goes "
+        "on holding what it has an IP for, and gets nothing new of another family.",
+        "Wait for the network plugin. If it lasts, the cluster does not give Pods IPs of that family; of a Pod that is "
+        "held, the message says what to do.",
     ),
     _waits(
         Reason.AWAITING_RELEASE,

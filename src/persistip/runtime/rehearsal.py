@@ -35,7 +35,8 @@ from persistip.model.actions import (
     ReportRoute,
     SetFinalizers,
 )
-from persistip.model.attachment import AddressAttachment, AttachmentSpec, How, NodeReport, NodeStateName
+from persistip.model.address import Prefix
+from persistip.model.attachment import AddressAttachment, AttachmentSpec, Holder, How, NodeReport, NodeStateName
 from persistip.model.cloud import CloudState
 from persistip.model.gateway import Mode
 from persistip.model.keys import Kind, ObjectKey, attachment_key
@@ -241,8 +242,14 @@ def _confirmation(old: NodeReport, spec: AttachmentSpec, uid: str) -> NodeReport
         released = max(old.released, *(release.epoch for release in mine))
         if released != old.released:
             new = attrs.evolve(old, epoch=spec.epoch, state=NodeStateName.IDLE, released=released)
-    if spec.holder is not None and spec.holder.node_uid == uid and spec.held_prefixes:
+    if spec.holder is not None and spec.holder.node_uid == uid and _has_ip_for_all(spec.holder, spec.held_prefixes):
         has_failed = (old.epoch, old.state) == (spec.epoch, NodeStateName.FAILED)
         if not has_failed:
             new = attrs.evolve(new, epoch=spec.epoch, state=NodeStateName.PROGRAMMED, reason="", message="")
     return new
+
+
+def _has_ip_for_all(holder: Holder, prefixes: tuple[Prefix, ...]) -> bool:
+    """Whether something is held, and the Pod has an IP of each family of it; no node could program the rest."""
+    families = {ip.version for ip in holder.pod_ips}
+    return bool(prefixes) and all(prefix.version in families for prefix in prefixes)
