@@ -2,7 +2,8 @@
 What must be said of a Gateway and of a GatewayClass?
 
 In: a GatewayView or ClassView.  Out: a plan with the status to apply, where it differs from the one that stands.
-Conditions and reasons are Gateway API's; ``attachedRoutes`` counts the accepted routes that a listener admits.
+Conditions and reasons are Gateway API's; ``attachedRoutes`` counts the accepted routes that a listener admits, where
+Gateway API counts also those that it admits and that are not accepted.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def _listener_conditions(listener: Listener, gateway: Gateway, pool: Pool) -> It
 
 
 def _attached_routes(gateway: Gateway, routes: Iterable[AttachedRoutes]) -> Counter[Listener]:
-    """Gateway API: accepted, and selected by the listener and its own parentRef; the listener's state is no matter."""
+    """Accepted, and selected by the listener and its own parentRef; the listener's state is no matter."""
     counts: Counter[Listener] = Counter()
     for alike in routes:
         selecting = {
