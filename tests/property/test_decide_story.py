@@ -19,7 +19,7 @@ from world import T0, Kernel, World, pod
 from persistip.decide.plan_route import plan_route
 from persistip.model.actions import ClusterAction, CreateAttachment, PutEntry, ReplaceAttachment
 from persistip.model.address import AddressSpec, Prefix, is_overlapping
-from persistip.model.attachment import AddressAttachment, How, NodeStateName, Release
+from persistip.model.attachment import AddressAttachment, AttachmentSpec, How, NodeStateName, Release
 from persistip.model.conditions import Status, find_condition
 from persistip.model.entry import LinkRef, PodLink, RouteEntry
 from persistip.model.keys import CLASS_LABEL, Kind, ObjectKey, node_label
@@ -271,7 +271,7 @@ class Story(RuleBasedStateMachine):
         kept = {self.identity(entry): entry for entry in new.releasing}
         added = kept.keys() - {self.identity(entry) for entry in old.releasing}
         assert all(kept[each].epoch == new.epoch for each in added)
-        is_more = (old.addresses, old.holder, old.mode) != (new.addresses, new.holder, new.mode) or added
+        is_more = self.duties(old) != self.duties(new) or added
         assert (new.epoch > old.epoch) == bool(is_more)
         for entry in old.releasing:
             after = kept.get(self.identity(entry))
@@ -279,6 +279,11 @@ class Story(RuleBasedStateMachine):
                 assert self.may_end(entry, before, action.attachment), entry
             elif entry.how is How.NOW:
                 assert after.how is How.NOW
+
+    @staticmethod
+    def duties(spec: AttachmentSpec) -> tuple[object, ...]:
+        """What agents act on, releases apart."""
+        return spec.addresses, spec.holder, spec.mode, spec.strategy, spec.network, spec.pod_address, spec.flows
 
     @staticmethod
     def identity(entry: Release) -> tuple[object, ...]:
@@ -368,6 +373,8 @@ class Story(RuleBasedStateMachine):
         view = self.world.catalog.view(found.key, self.world.now)
         assert isinstance(view, RouteView)
         plan = plan_route(view)
+        if plan.verdict.is_refused:
+            assert view.attachment is None, "what is refused is drained, and its attachment gone"
         if not plan.verdict.is_ours:
             return
         ready = find_condition(found.status.conditions, "Ready")
@@ -377,8 +384,7 @@ class Story(RuleBasedStateMachine):
         may_be = plan.verdict.is_accepted and plan.holder is not None
         if ready.status != Status.TRUE:
             report = view.attachment.report_of(spec.holder.node_name) if view.attachment and spec.holder else None
-            waits = bool(view.overlapping) or (spec is not None and bool(spec.releasing))
-            assert not may_be or waits or (report is not None and report.state == NodeStateName.FAILED), ready
+            assert not may_be or (report is not None and report.state == NodeStateName.FAILED), ready
             return
         assert may_be
         assert spec is not None

@@ -18,11 +18,15 @@ from persistip.backends.memory import MemoryAnnouncer, MemoryDatapath, MemorySto
 from persistip.decide import claims, departed, entries, handover, plan_gateway, plan_node, plan_route, services
 from persistip.decide.catalog import Catalog
 from persistip.decide.sight import Sight
+from persistip.decide.verdict import Fault
 from persistip.model.actions import DatapathAction, RemoveEntry
+from persistip.model.address import is_overlapping
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, How
+from persistip.model.conditions import Reason
 from persistip.model.entry import ExemptEntry, GuardEntry
 from persistip.model.node import Node
 from persistip.model.route import GKEIPRoute
+from persistip.model.views import RouteFacts
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -79,6 +83,27 @@ def class_change_ignored(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(plan_route, "is_outdated", is_outdated)
     patch.setattr("persistip.decide.report.is_outdated", is_outdated)
+
+
+@mistake("contested_address_is_held")
+def both_claimants_lose(patch: pytest.MonkeyPatch) -> None:
+    """Of free addresses that two routes list neither gets any, for ever."""
+    real = plan_route.resolve_claims
+
+    def both_lose(own: RouteFacts, verdict: Any, rivals: Any) -> Any:
+        found, held = real(own, verdict, rivals), claims.held_prefixes(own)
+        if found.faults or verdict.is_refused:
+            return found
+        lost = [
+            Fault(reason=Reason.ADDRESS_CONFLICT, path=claim.path, message="is wanted twice", is_live=True, winner=key)
+            for key, (_, other) in rivals.items()
+            for claim in verdict.claims
+            if claim.prefix not in held and not other.is_refused
+            if any(is_overlapping(claim.prefix, each.prefix) for each in other.claims)
+        ]
+        return found.with_faults(*lost)
+
+    patch.setattr(plan_route, "resolve_claims", both_lose)
 
 
 # ---------------------------------------------------------------- claims across routes
@@ -181,6 +206,13 @@ def after_ready_ends_unconfirmed(patch: pytest.MonkeyPatch) -> None:
         return found
 
     patch.setattr(handover, "_advance_releases", advance)
+
+
+@mistake("epoch_rises_with_duties")
+def move_keeps_its_epoch(patch: pytest.MonkeyPatch) -> None:
+    """A decision that only names another holder is no new one."""
+    real = handover._duties
+    patch.setattr(handover, "_duties", lambda spec: real(attrs.evolve(spec, holder=None)))
 
 
 @mistake("release_ends_by_confirmation", "entry_leads_to_its_pod")

@@ -83,15 +83,27 @@ class Knowledge:
     since: float = 0.0
 
     def take(self, batch: Batch) -> None:
-        """One batch."""
+        """One batch of the watch; it may say again, late, what an answer has long said."""
         if Kind.ATTACHMENT in batch.resynced:
             self.attachments = {}
         for key, found in batch.objects.items():
-            if isinstance(found, AddressAttachment):
-                self.attachments[key] = found
-            else:
+            if not isinstance(found, AddressAttachment):
                 self.attachments.pop(key, None)
+            elif self._is_news(found):
+                self.attachments[key] = found
         self.since = now()
+
+    def take_answer(self, outcome: Outcome) -> None:
+        """The answer to a report carries the whole attachment, and may come before the watch tells of it."""
+        written = outcome.written
+        if isinstance(written, AddressAttachment) and written.key in self.attachments and self._is_news(written):
+            self.attachments[written.key] = written
+            self.since = now()
+
+    def _is_news(self, found: AddressAttachment) -> bool:
+        """Whether it is not older than what is known: epochs never fall."""
+        known = self.attachments.get(found.key)
+        return known is None or known.meta.uid != found.meta.uid or known.spec.epoch <= found.spec.epoch
 
 
 @attrs.frozen
@@ -113,7 +125,10 @@ class HeardCluster:
 
     async def apply(self, actions: Sequence[ClusterAction]) -> Sequence[Outcome]:
         """The inner one's."""
-        return await self.inner.apply(actions)
+        outcomes = await self.inner.apply(actions)
+        for outcome in outcomes:
+            self.knowledge.take_answer(outcome)
+        return outcomes
 
 
 @attrs.frozen

@@ -51,6 +51,7 @@ class WriteJudge:
         new = written.new if isinstance(written.new, AddressAttachment) else None
         if old is not None and new is not None and old.meta.uid == new.meta.uid:
             self.epoch_never_falls(old, new)
+            self.epoch_rises_with_duties(old, new)
             self.release_ends_by_confirmation(old, new)
             self.held_address_stays(old, new)
             self.frozen_choice_stays(old, new)
@@ -73,10 +74,22 @@ class WriteJudge:
 
     # ------------------------------------------------------------ P1
     def epoch_never_falls(self, old: AddressAttachment, new: AddressAttachment) -> None:
-        """``epoch`` rises with every change of what agents must do."""
+        """A newer decision has no older epoch."""
         if new.spec.epoch < old.spec.epoch:
             said = f"{name_of(new)} fell from epoch {old.spec.epoch} to {new.spec.epoch}"
             self._trace.accuse("P1", self.epoch_never_falls, said)
+
+    def epoch_rises_with_duties(self, old: AddressAttachment, new: AddressAttachment) -> None:
+        """``epoch`` rises with every change of what agents must do, so that what they say of one is of no other."""
+        known = {_identity(entry) for entry in old.spec.releasing}
+        added = [entry for entry in new.spec.releasing if _identity(entry) not in known]
+        is_changed = _duties(old.spec) != _duties(new.spec) or added
+        if is_changed and new.spec.epoch == old.spec.epoch:
+            said = f"{name_of(new)} goes from {brief(old.spec)} to {brief(new.spec)}"
+            self._trace.accuse("P1", self.epoch_rises_with_duties, said)
+        if any(entry.epoch != new.spec.epoch for entry in added):
+            said = f"{name_of(new)} releases something new by an epoch that is not its own: {brief(new.spec)}"
+            self._trace.accuse("P1", self.epoch_rises_with_duties, said)
 
     def route_has_one_attachment(self, new: AddressAttachment) -> None:
         """One holder at most: one attachment a route."""
@@ -265,6 +278,10 @@ class WriteJudge:
         if unread:
             said = f"{written.key} loses its finalizer, and {unread[0]} cannot be read"
             self._trace.accuse("P7", self.class_that_may_be_in_use_is_kept, said)
+
+
+def _duties(spec: AttachmentSpec) -> tuple[object, ...]:
+    return spec.addresses, spec.holder, spec.mode, spec.strategy, spec.network, spec.pod_address, spec.flows
 
 
 def _identity(entry: Release) -> tuple[object, ...]:

@@ -36,6 +36,7 @@ from persistip.testing.simulation.rules import (
     is_service_first,
     parents_of,
     prefixes_of,
+    winners,
 )
 from persistip.testing.simulation.site import CLIENT, Site
 from persistip.testing.simulation.trace import Trace
@@ -74,8 +75,11 @@ class RestJudge:
         for attachment in self._attachments:
             self.attachment_has_its_route(attachment)
             self.release_comes_to_its_end(attachment)
+        won = winners(self._objects)
         for route in self._routes:
             self.unopposed_route_holds(route)
+            if route.key in won:
+                self.contested_address_is_held(route)
             self.ready_means_delivered(route)
         self.kernels_hold_nothing_else()
         self.announced_by_holders()
@@ -151,10 +155,20 @@ class RestJudge:
     # ------------------------------------------------------------ P3, P7: what must be there
     def unopposed_route_holds(self, route: GKEIPRoute) -> None:
         """An accepted route whose addresses nobody else lists is held by the newest Pod that may hold it."""
-        claims = prefixes_of(route.addresses)
+        if not self._is_contested(route) and is_accepted(self._objects, route):
+            self._must_hold(route, self.unopposed_route_holds)
+
+    def contested_address_is_held(self, route: GKEIPRoute) -> None:
+        """Where several list what is free, the one that wins has it: a conflict leaves no address to nobody."""
+        if self._is_contested(route):
+            self._must_hold(route, self.contested_address_is_held)
+
+    def _is_contested(self, route: GKEIPRoute) -> bool:
         others = [prefix for each in self._routes if each.key != route.key for prefix in prefixes_of(each.addresses)]
-        if overlap(claims, others) is not None or not is_accepted(self._objects, route):
-            return
+        return overlap(prefixes_of(route.addresses), others) is not None
+
+    def _must_hold(self, route: GKEIPRoute, check: Callable[[GKEIPRoute], None]) -> None:
+        claims = prefixes_of(route.addresses)
         if any(is_overlapping(one, two) for one in claims for two in claims if one != two):
             return
         if self._is_waiting(route) or is_service_first(self._objects, route):
@@ -166,10 +180,11 @@ class RestJudge:
             pod = None if held is None else self._pod(held.pod_uid)
             if pod is not None and not pod.meta.is_terminating and not self._is_held_fast(route, pod):
                 said = f"{route.key.path} is held by {pod.meta.name}, which may not"
-                self._trace.accuse("P3", self.unopposed_route_holds, said)
+                self._trace.accuse("P3", check, said)
             return
         newest = max(pod.meta.created_at for pod in found)
-        wanted = {pod.meta.uid for pod in found if pod.meta.created_at == newest or route.meta.annotations}
+        stays = route.meta.annotations.get("persistip.dev/failback") == "never"
+        wanted = {pod.meta.uid for pod in found if pod.meta.created_at == newest or stays}
         preferred = route.meta.annotations.get("persistip.dev/prefer")
         wanted = {pod.meta.uid for pod in found if pod.meta.name == preferred} or wanted
         frozen = None if held is None else self._pod(held.pod_uid)
@@ -178,12 +193,12 @@ class RestJudge:
         if attachment is None or held is None or held.pod_uid not in wanted:
             who = "nobody" if held is None else held.pod_name
             said = f"{route.key.path} is held by {who} and not by the newest of {[pod.meta.name for pod in found]}"
-            self._trace.accuse("P3", self.unopposed_route_holds, said)
+            self._trace.accuse("P3", check, said)
         elif attachment.meta.labels.get(CLASS_LABEL) != class_of(self._objects, route):
             said = f"{route.key.path} is attached by the rules of another class: {dict(attachment.meta.labels)}"
-            self._trace.accuse("P3", self.unopposed_route_holds, said)
+            self._trace.accuse("P3", check, said)
         elif set(attachment.spec.held_prefixes) != claims:
-            self._trace.accuse("P3", self.unopposed_route_holds, f"{route.key.path}: {brief(attachment.spec)}")
+            self._trace.accuse("P3", check, f"{route.key.path}: {brief(attachment.spec)}")
         else:
             self.held_address_is_delivered(attachment)
 

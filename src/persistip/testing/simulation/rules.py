@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cache
 from ipaddress import ip_network
+from itertools import combinations
 
-from persistip.model.address import AddressSpec, Prefix, is_overlapping
+from persistip.model.address import AddressSpec, Prefix, is_overlapping, overlap
 from persistip.model.attachment import AddressAttachment
 from persistip.model.gateway import ConfigMap, From, Gateway
 from persistip.model.keys import Kind, ObjectKey
@@ -111,6 +112,47 @@ def is_accepted(objects: Objects, route: GKEIPRoute) -> bool:
     """Whether every address of a route is granted to it, by Gateways of one class, other routes apart."""
     is_of_class = bool(route.addresses and class_of(objects, route))
     return is_of_class and all(is_granted(objects, route, prefix) for prefix in prefixes_of(route.addresses))
+
+
+def winners(objects: Objects) -> frozenset[ObjectKey]:
+    """
+    The routes that must come to have all they list: accepted, and first among those that list any of it.
+
+    What another route's attachment names is that route's, whatever else is true: the incumbent keeps it. Of free
+    addresses the first in order takes all it lists, or nothing: whoever has something already that others list, then
+    the oldest, then by name.
+    """
+    attached: dict[ObjectKey, tuple[str, frozenset[Prefix]]] = {
+        each.route_key: (each.spec.route.uid, frozenset(address.prefix for address in each.spec.addresses))
+        for each in objects.values()
+        if isinstance(each, AddressAttachment) and not each.meta.is_terminating
+    }
+    listed = {
+        each.key: prefixes_of(each.addresses)
+        for each in objects.values()
+        if isinstance(each, GKEIPRoute) and is_accepted(objects, each) and not is_service_first(objects, each)
+    }
+    listed = {key: prefixes for key, prefixes in listed.items() if not _overlaps_itself(prefixes)}
+
+    def others(key: ObjectKey, of: Mapping[ObjectKey, frozenset[Prefix]]) -> frozenset[Prefix]:
+        return frozenset(prefix for each, prefixes in of.items() if each != key for prefix in prefixes)
+
+    has = {key: prefixes for key, (_, prefixes) in attached.items()}
+
+    def rank(key: ObjectKey) -> tuple[bool, float, str]:
+        route, (uid, own) = objects[key], attached.get(key, ("", frozenset()))
+        is_incumbent = route.meta.uid == uid and overlap(own, others(key, listed)) is not None
+        return not is_incumbent, route.meta.created_at, key.path
+
+    won: dict[ObjectKey, frozenset[Prefix]] = {}
+    for key in sorted(listed, key=rank):
+        if overlap(listed[key], (*others(key, won), *others(key, has))) is None:
+            won[key] = listed[key]
+    return frozenset(won)
+
+
+def _overlaps_itself(prefixes: Iterable[Prefix]) -> bool:
+    return any(is_overlapping(one, two) for one, two in combinations(prefixes, 2))
 
 
 def is_frozen(route: GKEIPRoute) -> bool:
