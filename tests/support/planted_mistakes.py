@@ -208,13 +208,6 @@ def after_ready_ends_unconfirmed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(handover, "_advance_releases", advance)
 
 
-@mistake("epoch_rises_with_duties")
-def move_keeps_its_epoch(patch: pytest.MonkeyPatch) -> None:
-    """A decision that only names another holder is no new one."""
-    real = handover._duties
-    patch.setattr(handover, "_duties", lambda spec: real(attrs.evolve(spec, holder=None)))
-
-
 @mistake("release_ends_by_confirmation", "entry_leads_to_its_pod")
 def pods_compared_by_name(patch: pytest.MonkeyPatch) -> None:
     """A Pod made again under its name is taken for the same."""
