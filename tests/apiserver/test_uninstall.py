@@ -12,6 +12,7 @@ from programs import until
 
 from persistip.backends.apiserver.console import path_of
 from persistip.manifests import Parameters, build
+from persistip.model.gateway import IN_USE_FINALIZER
 
 pytestmark = pytest.mark.requires("apiserver")
 
@@ -106,6 +107,30 @@ def test_uninstall_again_finds_nothing(living: Living) -> None:
     until(lambda: living.plane.request("GET", f"{CRDS}/gkeiproutes.networking.gke.io").status == 404, "the CRD to go")
     again = uninstall(living, "--routes")
     assert (again.out, again.err, again.status) == ("nothing of ours is there\n", "", 0)
+
+
+def test_uninstall_leaves_your_class_as_you_made_it(living: Living) -> None:
+    """A GatewayClass that you made for the controller stays, and nothing on it says that there is one."""
+    plane = living.plane
+    spec = {"controllerName": Parameters().controller_name}
+    body = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "mine"}}
+    plane.must("POST", CLASSES, body | {"spec": spec})
+    gateways = "/apis/gateway.networking.k8s.io/v1/namespaces/tenant/gateways"
+    gateway = {"gatewayClassName": "mine", "listeners": [{"name": "any", "port": 1, "protocol": "none"}]}
+    meta = {"name": "second", "namespace": "tenant"}
+    plane.must("POST", gateways, {**body, "kind": "Gateway", "metadata": meta, "spec": gateway})
+    path = f"{CLASSES}/mine"
+    until(lambda: IN_USE_FINALIZER in plane.must("GET", path)["metadata"].get("finalizers", ()), "the class to be used")
+    living.stop("controller")
+    said = uninstall(living)
+    assert (said.status, said.err) == (0, "")
+    assert "kept GatewayClass mine: it is yours" in said.out
+    left = plane.must("GET", path)
+    assert (left["spec"], left["metadata"].get("finalizers")) == (spec, None)
+    reasons = {each["reason"] for each in left["status"]["conditions"]}
+    assert reasons == {"Pending"}, "as Gateway API has it where no controller has looked"
+    assert [each for each in left["metadata"]["managedFields"] if each["manager"] == "persistip-controller"] == []
+    assert uninstall(living).out == "nothing of ours is there\n"
 
 
 def test_uninstall_dry_run_changes_nothing(living: Living) -> None:

@@ -2,11 +2,12 @@
 `persistip uninstall`: take everything of ours out of a cluster.
 
 In: a cluster, and the parameters with which it was installed.  Out: a cluster in which nothing of ours is left but your
-routes and Gateways, in an order in which nothing hangs and no node goes on delivering:
+routes, your Gateways and the GatewayClasses that you made, without our marks; in an order in which nothing hangs and no
+node goes on delivering:
 
     the controller stops; this command leads in its place
     every address is withdrawn, and every node confirms it: this needs the agents
-    what the controller said of routes and Gateways goes, its classes go
+    what the controller said of routes, Gateways and your own classes goes, its classes go
     the agents, the rights, the policies, the CRDs
 
 What others own is not touched, although it may have the name of ours. May be repeated when it was interrupted.
@@ -24,6 +25,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
@@ -85,7 +87,7 @@ def uninstall(
     """
     Take everything of ours out of a cluster, in an order in which nothing hangs.
 
-    Your Gateways stay, and your GKEIPRoutes with their CRD as long as there are any.
+    Your Gateways and GatewayClasses stay, and your GKEIPRoutes with their CRD as long as there are any.
 
     Parameters
     ----------
@@ -127,13 +129,14 @@ async def _uninstall(wish: _Wish, api: ClusterSettings, *, is_dry: bool) -> bool
     async with open_console(api) as console:
         ours, left = await _standing(console, wish)
         attachments = await console.all_of("persistip.dev/v1alpha1", "AddressAttachment")
+        marked = [each for each in await _classes(console, wish) if _is_held(each) or _is_reported(each)]
         if is_dry:
             for line in (*_withdrawals(attachments), *(f"would delete {_subject(each)}" for each in ours)):
                 print(line)
             for line in left:
                 print(f"would keep {line}")
             return True
-        if not ours and not attachments:
+        if not ours and not attachments and not marked:
             print("nothing of ours is there")
             return True
         steps = _Steps(console, wish, ours)
@@ -158,7 +161,28 @@ async def _standing(console: Console, wish: _Wish) -> tuple[list[Manifest], list
             ours.append(found)
         else:
             left.append(f"{_subject(found)}: {why}")
+    mine = {each["metadata"]["name"] for each in build(wish.parameters) if each["kind"] == "GatewayClass"}
+    left += [
+        f"{_subject(found)}: it is yours; what the controller said of it goes"
+        for found in await _classes(console, wish)
+        if found["metadata"]["name"] not in mine and not found["metadata"].get("deletionTimestamp")
+    ]
     return ours, left
+
+
+async def _classes(console: Console, wish: _Wish) -> list[Manifest]:
+    """The GatewayClasses that are the controller's to serve, whoever made them, on their way out or not."""
+    found = await console.all_of(RESOURCES["GatewayClass"].api_version, "GatewayClass")
+    return [each for each in found if each["spec"]["controllerName"] == wish.parameters.controller_name]
+
+
+def _is_held(found: Manifest) -> bool:
+    return IN_USE_FINALIZER in (found["metadata"].get("finalizers") or ())
+
+
+def _is_reported(found: Manifest) -> bool:
+    """Whether the controller has said something of it."""
+    return any(each.get("manager") == _CONTROLLER for each in found["metadata"].get("managedFields") or ())
 
 
 async def _why_kept(console: Console, wish: _Wish, found: Manifest) -> str | None:
@@ -207,7 +231,8 @@ class _Steps:
         # The policy lets the controller's own account alone decide, and that is not who sits here.
         await self._delete(each for each in self._ours if _is(each, "ValidatingAdmissionPolicyBinding", _DECISIONS))
         await self._delete(each for each in self._ours if each["kind"] == "Deployment")
-        has_classes = any(each["kind"] == "GatewayClass" for each in self._ours)
+        classes = await _classes(self._console, self._wish)
+        has_classes = any(each["kind"] == "GatewayClass" for each in self._ours) or any(map(_is_held, classes))
         if not has_attachments and not has_classes:
             return True
         namespace = self._wish.parameters.namespace
@@ -263,18 +288,16 @@ class _Steps:
             await self._console.delete(found)
             await self._console.release(found, RELEASE_FINALIZER)
             print(f"let go of {_subject(found)} by force")
-        for ours in self._ours:
-            if ours["kind"] == "GatewayClass":
-                await self._console.release(ours, IN_USE_FINALIZER)
+        for found in filter(_is_held, await _classes(self._console, self._wish)):
+            await self._console.release(found, IN_USE_FINALIZER)
         return True
 
     async def clean(self) -> None:
         """Take away what was said and what was installed."""
-        for kind in ("GKEIPRoute", "Gateway"):
-            for found in await self._console.all_of(RESOURCES[kind].api_version, kind):
-                managers = found["metadata"].get("managedFields") or ()
-                if any(each.get("manager") == _CONTROLLER for each in managers):
-                    await self._console.drop_status(found, _CONTROLLER)
+        named = [await self._console.all_of(RESOURCES[kind].api_version, kind) for kind in ("GKEIPRoute", "Gateway")]
+        for found in (*chain(*named), *await _classes(self._console, self._wish)):
+            if _is_reported(found):
+                await self._console.drop_status(found, _CONTROLLER)
         await self._delete(self._ours)
         namespace = self._wish.parameters.namespace
         for kind, name in (("Lease", LEASE), ("ConfigMap", SUSPECTS)):
