@@ -288,14 +288,14 @@ class _Steps:
             await self._console.delete(found)
             await self._console.release(found, RELEASE_FINALIZER)
             print(f"let go of {_subject(found)} by force")
-        for found in filter(_is_held, await _classes(self._console, self._wish)):
-            await self._console.release(found, IN_USE_FINALIZER)
+        for held in filter(_is_held, await _classes(self._console, self._wish)):
+            await self._console.release(held, IN_USE_FINALIZER)
         return True
 
     async def clean(self) -> None:
         """Take away what was said and what was installed."""
-        named = [await self._console.all_of(RESOURCES[kind].api_version, kind) for kind in ("GKEIPRoute", "Gateway")]
-        for found in (*chain(*named), *await _classes(self._console, self._wish)):
+        yours = [await self._console.all_of(RESOURCES[kind].api_version, kind) for kind in ("GKEIPRoute", "Gateway")]
+        for found in (*chain(*yours), *await _classes(self._console, self._wish)):
             if _is_reported(found):
                 await self._console.drop_status(found, _CONTROLLER)
         await self._delete(self._ours)
