@@ -15,12 +15,42 @@ from persistip.testing.compute_engine import (
     ComputeEngine,
     ComputeServer,
     DataPlane,
+    Reply,
+    Request,
     seed,
 )
 
 if TYPE_CHECKING:
     from compute_clients import Clients
     from compute_judge import Judge
+
+
+@pytest.fixture(autouse=True)
+def judged_within(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> "Iterator[Judge | None]":
+    """
+    Judge also what no proxy sees: every request that any emulator of this process answers, and what it says.
+
+    A test that sends what no client would marks itself ``unjudged``, with the reason.
+    """
+    try:
+        from compute_judge import Judge  # noqa: PLC0415
+    except ModuleNotFoundError:
+        # Nothing here runs without it.
+        yield None
+        return
+    judge, answer = Judge(), ComputeEngine.answer
+
+    def judged_answer(self: ComputeEngine, asked: Request) -> Reply:
+        method = judge.request(asked.http, asked.target, asked.body)
+        reply = answer(self, asked)
+        if method is not None and not reply.lost:
+            judge.answer(method, reply.status, reply.content_type, reply.body)
+        return reply
+
+    monkeypatch.setattr(ComputeEngine, "answer", judged_answer)
+    yield judge
+    if request.node.get_closest_marker("unjudged") is None:
+        assert judge.faults == []
 
 
 @pytest.fixture

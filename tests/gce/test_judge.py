@@ -122,6 +122,7 @@ def test_fault_of_the_emulator_is_seen_on_the_way(engine: ComputeEngine, word: b
         assert len(proxy.judge.faults) == 1, proxy.judge.faults
 
 
+@pytest.mark.unjudged("a fault is planted for the other judge")
 def test_fault_of_the_client_is_seen_on_the_way(engine: ComputeEngine) -> None:
     """Through the proxy, a misspelt field is a fault of the request, whatever the emulator answers."""
     with ComputeServer(engine) as server, JudgingProxy(server.endpoint) as proxy:
