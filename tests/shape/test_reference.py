@@ -63,7 +63,8 @@ SUBCOMMANDS = {"run": PROCESSES, "lab": ("", "compute")}
 # What the pages say beside their tables.
 ABOUT_CONDITIONS = """\
 `kubectl describe` shows them. The message of a condition names the field, the object or the node; the reason is one of
-these words. “—” in the last column: there is nothing to do."""
+these words. “—” in the last column: there is nothing to do. Whenever a route, a Gateway, a listener or a GatewayClass
+is refused, or refused in other words than before, an Event of type Warning says so; a listener's is its Gateway's."""
 ABOUT_ORDER = "When a route has several faults, all are in the message, and the first in this order gives the reason"
 ABOUT_READY = "False: reason and message are those of the first of the other three that is not True."
 ABOUT_EVENTS = (

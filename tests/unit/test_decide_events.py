@@ -7,7 +7,8 @@ from world import World, holder, pod, route
 from persistip.decide.plan_route import plan_route
 from persistip.model.actions import RecordEvent
 from persistip.model.attachment import NodeReport, NodeStateName
-from persistip.model.route import GKEIPRoute
+from persistip.model.conditions import find_condition
+from persistip.model.route import GKEIPRoute, ParentRef
 
 
 def settled() -> World:
@@ -29,6 +30,13 @@ def says(world: World, state: NodeStateName, reason: str = "", node_name: str = 
     report = NodeReport(node_name=node_name, epoch=present.spec.epoch, state=state, reason=reason, message="why")
     world.put(attrs.evolve(present, nodes=(report,)))
     world.step()
+
+
+def accepted_message(world: World) -> str:
+    """What the condition Accepted of the route says."""
+    found = find_condition(world.route().status.conditions, "Accepted")
+    assert found is not None
+    return found.message
 
 
 def edited(*values: str, world: World) -> GKEIPRoute:
@@ -139,6 +147,36 @@ def test_refusal_for_another_reason_is_no_conflict() -> None:
     world.put(attrs.evolve(found, reaction_mode="Sometimes"))
     actions = plan_route(world.view("late")).actions
     assert [each.reason for each in actions if isinstance(each, RecordEvent)] == ["UnsupportedValue"]
+
+
+def test_route_refused_for_another_fault_of_the_same_reason_is_told_again() -> None:
+    """Who mends one field and leaves the next hears of that one; the same words again are no Event."""
+    world = World()
+    world.put(pod("x", "a", age=50), route("web", "127.0.0.1"))
+    world.settle()
+    (first,) = heard(world, 0)
+    world.put(edited("0.0.0.0/0", world=world))
+    world.settle()
+    (second,) = heard(world, 1)
+    assert first[0] == second[0] == "UnsupportedAddress"
+    assert "is loopback; write" in first[1]
+    assert "is a default route; write" in second[1]
+    world.put(attrs.evolve(world.route(), meta=attrs.evolve(world.route().meta, generation=3)))
+    world.settle()
+    assert heard(world, 2) == []
+
+
+def test_words_of_acceptance_that_change_are_no_event() -> None:
+    """What is accepted and stays so has had its Event, though its message may list another parent that fails."""
+    world = settled()
+    since = len(world.events)
+    found = edited("203.0.113.7", world=world)
+    refs = (*found.parent_refs, ParentRef(name="none", namespace="infra"))
+    world.put(attrs.evolve(found, parent_refs=refs))
+    before = accepted_message(world)
+    world.settle()
+    assert accepted_message(world) != before
+    assert "Accepted" not in {reason for reason, _ in heard(world, since)}
 
 
 @pytest.mark.parametrize(("mode", "told"), [("hovering", 1), ("fast", 1), ("standard", 0)])

@@ -176,8 +176,8 @@ def _resolve_addresses(
             faults.append(Fault(reason=Reason.UNSUPPORTED_ADDRESS, path=path, message=prefix.message))
         elif why := never_usable(prefix) or range_conflict(prefix, ranges):
             faults.append(Fault(reason=Reason.UNSUPPORTED_ADDRESS, path=path, message=why))
-        elif any(is_overlapping(prefix, claim.prefix) for claim in claims):
-            said = f"{show(prefix)} overlaps another address of this route"
+        elif other := next((claim for claim in claims if is_overlapping(prefix, claim.prefix)), None):
+            said = f"{show(prefix)} overlaps {show(other.prefix)} at {other.path}; take one of the two out"
             faults.append(Fault(reason=Reason.UNSUPPORTED_VALUE, path=path, message=said))
         elif granting:
             parent = next((parent for parent in granting if parent.pool.contains(prefix)), None)

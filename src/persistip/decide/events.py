@@ -71,7 +71,7 @@ def route_events(
     """Accepted, refused, conflict won or lost, moved, failed: each when its condition is about to change."""
     events: list[RecordEvent] = []
     old, new = (find_condition(of.conditions, ConditionType.ACCEPTED) for of in (route.status, status))
-    if new is not None and (old is None or (old.status, old.reason) != (new.status, new.reason)):
+    if new is not None and (old is None or _says_another_thing(old, new)):
         events += _judged(view, route, old, new, verdict)
     old, new = (find_condition(of.conditions, ConditionType.GCP_READY) for of in (route.status, status))
     if (
@@ -121,6 +121,12 @@ def _event(route: GKEIPRoute, reason: str, action: str, message: str, *, warning
     return RecordEvent(
         regarding=route.key, uid=route.meta.uid, reason=reason, action=action, message=message, warning=warning
     )
+
+
+def _says_another_thing(old: Condition, new: Condition) -> bool:
+    """A refusal also by its words alone: what was mended may have left another fault of the same reason."""
+    is_refused = new.status == Status.FALSE
+    return (old.status, old.reason) != (new.status, new.reason) or (is_refused and old.message != new.message)
 
 
 def _judged(

@@ -1,7 +1,8 @@
 """
 What must be said of a Gateway and of a GatewayClass?
 
-In: a GatewayView or ClassView.  Out: a plan with the status to apply, where it differs from the one that stands.
+In: a GatewayView or ClassView.  Out: a plan with the status to apply, where it differs from the one that stands, and
+with an Event for what it newly refuses.
 Conditions and reasons are Gateway API's; ``attachedRoutes`` counts the accepted routes that a listener admits, where
 Gateway API counts also those that it admits and that are not accepted.
 """
@@ -18,6 +19,7 @@ from persistip.decide.installed import judge_installed
 from persistip.decide.listeners import MAX_LISTENERS, supported_kinds, unsupported_kinds
 from persistip.decide.parameters import class_rules, is_ours, why_unserved
 from persistip.decide.pool import Pool, resolve_pool
+from persistip.decide.refused import class_events, gateway_events
 from persistip.model.actions import ClusterAction, ReportClass, ReportGateway, SetFinalizers
 from persistip.model.address import CIDR_TYPES, AddressSpec, show
 from persistip.model.conditions import Condition, ConditionType, Reason, Status, merge_conditions
@@ -70,7 +72,7 @@ def plan_gateway(view: GatewayView) -> GatewayPlan:
         return GatewayPlan(pool=pool)
     meta = gateway.meta
     write = ReportGateway(key=view.key, uid=meta.uid, resource_version=meta.resource_version, status=status)
-    return GatewayPlan(pool=pool, actions=(write,))
+    return GatewayPlan(pool=pool, actions=(write, *gateway_events(gateway, status, pool.listener_faults)))
 
 
 def _usable_now(pool: Pool) -> tuple[AddressSpec, ...]:
@@ -178,7 +180,7 @@ def plan_class(view: ClassView) -> ClassPlan:
     conditions = merge_conditions(found.conditions, _class_conditions(found, view), view.now)
     if conditions != found.conditions:
         report = ReportClass(key=view.key, uid=meta.uid, resource_version=meta.resource_version, conditions=conditions)
-        return ClassPlan(actions=(report,))
+        return ClassPlan(actions=(report, *class_events(found, conditions)))
     may_be_in_use = view.blind is not None and IN_USE_FINALIZER in meta.finalizers
     finalizers = _class_finalizers(meta, is_in_use=view.is_in_use or may_be_in_use)
     if finalizers != meta.finalizers:

@@ -175,9 +175,13 @@ def _why_unusable(
 
 
 def range_conflict(prefix: Prefix, ranges: ClusterRanges) -> str | None:
-    """Why *prefix* may not be used beside the cluster's own addresses, or None."""
+    """Why *prefix* may not be used beside the cluster's own addresses, and what to do, or None."""
     if ranges.spans.first_overlap(prefix) is None:
         return None
+    return f"{_conflict(prefix, ranges)}; write an address that the cluster does not use itself"
+
+
+def _conflict(prefix: Prefix, ranges: ClusterRanges) -> str:
     if ip := ranges.node_spans.first_overlap(prefix):
         node = ranges.node_ips[ip.network_address]
         return f"{show(prefix)} {'is' if is_single(prefix) else 'contains'} the IP of Node {node}"

@@ -64,7 +64,7 @@ def parse_prefix(spec: AddressSpec) -> Prefix | Malformed:
     if spec.type in CIDR_TYPES and "/" not in value:
         return Malformed(f"{value!r} has type {spec.type} but no prefix length; write {value}/{_full_length(value)}")
     if not _WRITTEN.fullmatch(value):
-        return Malformed(f"{value!r} is not an IPv4 or IPv6 address or CIDR")
+        return Malformed(_no_address(value))
     try:
         return ip_network(value, strict=True)
     except ValueError:
@@ -75,11 +75,16 @@ def _full_length(value: str) -> int:
     return 128 if ":" in value else 32
 
 
+def _no_address(value: str) -> str:
+    said = f"{value!r} is not an IPv4 or IPv6 address or CIDR"
+    return f"{said}; write it in full, such as 203.0.113.10, 2001:db8::10 or 203.0.113.0/28"
+
+
 def _why_malformed(value: str) -> str:
     try:
         masked = ip_network(value, strict=False)
     except ValueError:
-        return f"{value!r} is not an IPv4 or IPv6 address or CIDR"
+        return _no_address(value)
     host = value.split("/", maxsplit=1)[0]
     single = f"{host}/{masked.max_prefixlen}"
     return f"{value!r} has host bits set; write {masked} for the network or {single} for the address"
@@ -150,18 +155,20 @@ _NEVER = (
 @lru_cache(maxsize=_KEPT)
 def never_usable(prefix: Prefix) -> str | None:
     """
-    Why no cluster may ever use *prefix*, or None.
+    Why no cluster may ever use *prefix*, and what to write instead, or None.
 
     Loopback, link-local, multicast, the unspecified address, IPv4 mapped into IPv6 and a default route, each also when
     only overlapped.
     """
     if prefix.prefixlen == 0:
-        return f"{prefix} is a default route"
+        return f"{prefix} is a default route; write the addresses themselves, or narrower prefixes"
     if isinstance(prefix, IPv6Network) and prefix.subnet_of(_MAPPED):
         # Told as IPv4: how the other is written differs between versions of Python.
         as_ipv4 = show(IPv4Network((int(prefix.network_address) & 0xFFFF_FFFF, prefix.prefixlen - _MAPPED.prefixlen)))
         return f"{as_ipv4} is written as an IPv4-mapped IPv6 address; write {as_ipv4} itself"
     for range_, what in _NEVER:
+        if is_within(prefix, range_):
+            return f"{show(prefix)} is {what}; write a unicast address that is routed in your network"
         if is_overlapping(prefix, range_):
-            return f"{show(prefix)} {'is' if is_within(prefix, range_) else 'overlaps'} {what}"
+            return f"{show(prefix)} overlaps {what}; write narrower prefixes, without {show(range_)}"
     return None
