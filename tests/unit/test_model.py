@@ -106,9 +106,12 @@ def test_special_address_is_never_usable(value: str) -> None:
             "::ffff:203.0.113.0/120",
             "203.0.113.0/24 is written as an IPv4-mapped IPv6 address; write 203.0.113.0/24 itself",
         ),
-        ("::ffff:0:0/95", "::fffe:0:0/95 overlaps IPv4 addresses mapped into IPv6"),
-        ("fe00::/7", "fe00::/7 overlaps link-local"),
-        ("127.0.0.0/8", "127.0.0.0/8 is loopback"),
+        (
+            "::ffff:0:0/95",
+            "::fffe:0:0/95 overlaps IPv4 addresses mapped into IPv6; write narrower prefixes that leave it out",
+        ),
+        ("fe00::/7", "fe00::/7 overlaps link-local; write narrower prefixes that leave it out"),
+        ("127.0.0.0/8", "127.0.0.0/8 is loopback; write a unicast address that is routed in your network"),
     ],
 )
 def test_never_usable_address_is_told_what_it_is(value: str, why: str) -> None:

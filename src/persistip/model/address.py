@@ -170,5 +170,5 @@ def never_usable(prefix: Prefix) -> str | None:
         if is_within(prefix, range_):
             return f"{show(prefix)} is {what}; write a unicast address that is routed in your network"
         if is_overlapping(prefix, range_):
-            return f"{show(prefix)} overlaps {what}; write narrower prefixes, without {show(range_)}"
+            return f"{show(prefix)} overlaps {what}; write narrower prefixes that leave it out"
     return None
