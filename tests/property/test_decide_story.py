@@ -77,6 +77,7 @@ class Story(RuleBasedStateMachine):
         self.kernels = {name: Kernel(name) for name in NODES}
         self.owners: dict[tuple[str, Prefix], str] = {}
         self.accepted: set[tuple[str, Prefix]] = set()
+        self.gone_machines: set[str] = set()
 
     @initialize(
         found_routes=st.lists(good_routes(), min_size=2, max_size=3), found_pods=st.lists(good_pods(), min_size=2)
@@ -142,6 +143,8 @@ class Story(RuleBasedStateMachine):
         old = self.world.catalog.objects.get(found.key)
         self.world.put(found)
         is_same = isinstance(old, Node) and old.meta.uid == found.meta.uid
+        if isinstance(old, Node) and not is_same:
+            self.gone_machines.add(old.meta.uid)
         if not is_same or found.out_of_service:
             self.switch_off(found.meta.name)
 
@@ -156,6 +159,7 @@ class Story(RuleBasedStateMachine):
         gone = self.world.catalog.objects[key]
         self.world.drop(gone)  # type: ignore[arg-type]
         if isinstance(gone, Node):
+            self.gone_machines.add(gone.meta.uid)
             self.switch_off(gone.meta.name)
 
     @rule(seconds=st.sampled_from([0.001, 1.0, 11.0]))
@@ -297,6 +301,9 @@ class Story(RuleBasedStateMachine):
             return True
         machine = self.world.catalog.objects.get(ObjectKey(Kind.NODE, "", entry.node_name))
         if not isinstance(machine, Node) or machine.meta.uid != entry.node_uid or machine.out_of_service:
+            return True
+        # Gone for good, though a story makes one of that UID again.
+        if entry.node_uid in self.gone_machines:
             return True
         holder = after.spec.holder
         is_again = holder is not None and (holder.pod_uid, holder.node_uid) == (entry.pod_uid, entry.node_uid)

@@ -247,9 +247,10 @@ def test_route_refused_shows_every_fault_in_its_place() -> None:
     refused = route("nat", "192.0.2.140", "nonsense", parentRefs=[], reactionMode="Sometimes")
     said = explain("nat", refused, pod("web-0"))
     assert section(said, "Which parents admit it?")[1:] == ["- spec.parentRefs is empty"]
+    why = "'nonsense' is not an IPv4 or IPv6 address or CIDR; write it in full, such as 203.0.113.10, 2001:db8::10 or "
     assert section(said, "What may it claim?")[1:] == [
         "192.0.2.140 no, since no parent admits the route",
-        "nonsense no, UnsupportedAddress: 'nonsense' is not an IPv4 or IPv6 address or CIDR",
+        f"nonsense no, UnsupportedAddress: {why}203.0.113.0/28",
     ]
     others = section(said, "What else is wrong with it?")
     assert any("spec.reactionMode: 'Sometimes' is unknown" in line for line in others)
