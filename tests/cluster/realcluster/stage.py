@@ -205,7 +205,7 @@ class Stage:
 
     def await_probes(self, node: str) -> None:
         """
-        Return when the kubelet that runs on a node now has probed each of its Pods.
+        Return when the kubelet that runs on a node now has probed each of its Pods that says how to.
 
         One that was started again may say of a Pod that it is not Ready, for as long as it has not asked it.
         """
@@ -214,6 +214,7 @@ class Stage:
             for namespace, selector, _ in WORKLOADS
             for pod in self.cluster.list_pods(namespace, selector)
             if pod["spec"].get("nodeName") == node
+            and any("readinessProbe" in container for container in pod["spec"]["containers"])
         }
 
         def probed() -> bool:
