@@ -10,6 +10,9 @@ process of their own. The others are real watches too, in another process, but n
 API server looks at every one of them at each move, and they read nothing. So the figure is the server's, not that of a
 thousand agents in one program of Python. The processor is the API server's.
 
+Rounds of both alternate. Each compares its own two, which met the same other work of the machine, and the median of the
+rounds' ratios counts.
+
 The others begin all at once, as after an outage: how long until each has what concerns it, and how many requests were
 turned away, by the shipped FlowSchema or else.
 
@@ -24,6 +27,7 @@ import sys
 import time
 from collections.abc import Mapping
 from ipaddress import ip_network
+from statistics import median
 from typing import Any
 
 import attrs
@@ -229,18 +233,23 @@ def judged(
     made_in: float,
     coming: dict[str, Any],
 ) -> int:
-    """Print it; the exit status. Of the rounds, the one counts that other work on the machine disturbed least."""
-    few, many = (min(found[name], key=lambda each: each["seen, ms"]["p50"]) for name in ("few", "many"))
+    """Print it; the exit status."""
+    rounds = list(zip(found["few"], found["many"], strict=True))
+    ratios = [many["seen, ms"]["p50"] / few["seen, ms"]["p50"] for few, many in rounds]
     figures = {
         "attachments": f"{given.attachments:,}, made in {made_in:.0f} s by 8 writers",
         "moves": f"{given.moves} in each of {given.rounds} rounds, {given.rate:g} a second",
-        **{f"watches: {WATCHED}; {name}": value for name, value in few.items()},
-        **{f"watches: {given.agents:,}; {name}": value for name, value in many.items()},
+        **{
+            f"round {number}, watches: {watches:,}; {name}": value
+            for number, pair in enumerate(rounds, 1)
+            for watches, measured in zip((WATCHED, given.agents), pair, strict=True)
+            for name, value in measured.items()
+        },
+        "seen with all watches to seen with two, p50, of each round": [round(each, 2) for each in ratios],
         f"{given.agents - WATCHED:,} agents at once, until all have their list": coming,
         "API server's peak memory, MB": round(peak_mb(cluster.server_pid)),
     }
-    goals = (Goal("seen with all watches to seen with two, p50", many["seen, ms"]["p50"] / few["seen, ms"]["p50"],
-                  at_most=RATIO),)  # fmt: skip
+    goals = (Goal("seen with all watches to seen with two, p50, median of the rounds", median(ratios), at_most=RATIO),)
     return show("One attachment written, seen by the two agents concerned", figures, goals, as_json=given.json)
 
 
@@ -251,7 +260,7 @@ def main() -> int:
     parser.add_argument("--agents", type=int, default=1_000, help="nodes, of which each watches; an even number")
     parser.add_argument("--moves", type=int, default=200)
     parser.add_argument("--rate", type=float, default=10.0, help="moves a second")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     return run(measure(given), given)
 
