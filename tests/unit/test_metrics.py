@@ -25,11 +25,13 @@ def test_unknown_value_of_a_label_is_counted_as_other() -> None:
 
 
 def test_names_are_conventional() -> None:
-    """Counters end with _total, what is timed with _seconds; a sentence says what each means."""
+    """Counters end with _total, what is timed with _seconds, instants with _timestamp_seconds; a sentence tells each."""
     for metric in METRICS:
         assert metric.name.startswith("persistip_agent_") or metric.process is not Process.AGENT
         assert metric.name.endswith("_total") is isinstance(metric, Counter)
-        assert metric.name.endswith("_seconds") is isinstance(metric, Histogram)
+        is_instant = metric.name.endswith("_timestamp_seconds")
+        assert metric.name.endswith("_seconds") is (isinstance(metric, Histogram) or is_instant)
+        assert not is_instant or isinstance(metric, Gauge)
         assert metric.means.endswith(".")
     assert len({metric.name for metric in METRICS}) == len(METRICS)
 
@@ -139,20 +141,20 @@ tests:
 - interval: 1m
   input_series:
   - {series: 'persistip_leading{instance="a"}', values: '1x20'}
-  - {series: 'persistip_moves_under_way{instance="a"}', values: '0x5 2x15'}
+  - {series: 'persistip_oldest_outage_timestamp_seconds{instance="a"}', values: '0x2 60 180 0 300x15'}
   - {series: 'persistip_leading{instance="b"}', values: '0x20'}
-  - {series: 'persistip_moves_under_way{instance="b"}', values: '7x20'}
+  - {series: 'persistip_oldest_outage_timestamp_seconds{instance="b"}', values: '1x20'}
   - {series: 'persistip_move_outage_seconds_count{cause="NodeLost"}', values: '0x5 1x15'}
   - {series: 'persistip_move_outage_seconds_bucket{cause="NodeLost",le="10.0"}', values: '0x20'}
   - {series: 'persistip_move_outage_seconds_count{cause="NotReady"}', values: '0x5 1x15'}
   - {series: 'persistip_move_outage_seconds_bucket{cause="NotReady",le="10.0"}', values: '0x5 1x15'}
   alert_rule_test:
-  - {eval_time: 4m, alertname: PersistipAddressWithoutPod, exp_alerts: []}
+  - {eval_time: 5m, alertname: PersistipAddressWithoutPod, exp_alerts: []}
   - eval_time: 12m
     alertname: PersistipAddressWithoutPod
     exp_alerts:
     - exp_labels: {severity: critical}
-      exp_annotations: {summary: 2 routes have had no Pod that holds their addresses for two minutes.}
+      exp_annotations: {summary: The addresses of a route have had no Pod that holds them for 7m 0s.}
   - {eval_time: 12m, alertname: PersistipNobodyLeads, exp_alerts: []}
   - {eval_time: 4m, alertname: PersistipSlowMoves, exp_alerts: []}
   - eval_time: 12m

@@ -173,6 +173,7 @@ async def test_unready_holder_is_an_outage_until_the_next_one_is_programmed(worl
     await world.set_ready("nat-0", ready=False)
     await settle(5)
     assert world.scrape().value("persistip_moves_under_way") == 1
+    assert CLOCK.now() - 6 < world.scrape().value("persistip_oldest_outage_timestamp_seconds") < CLOCK.now()
     assert world.scrape("node-b").value("persistip_agent_unfinished_actions") > 0
     world.fabric.fail("node-b", lambda _: None)
     await settle(10)
@@ -180,6 +181,7 @@ async def test_unready_holder_is_an_outage_until_the_next_one_is_programmed(worl
     assert counts == {"NotReady": 1}
     assert 5 <= outage["NotReady"] < 10
     assert world.scrape().value("persistip_moves_under_way") == 0
+    assert world.scrape().value("persistip_oldest_outage_timestamp_seconds") == 0
 
 
 async def test_planned_move_is_no_outage(world: World) -> None:
@@ -189,6 +191,8 @@ async def test_planned_move_is_no_outage(world: World) -> None:
     world.fabric.fail("node-b", lambda _: FAILED)
     await world.add_pod("nat-1", "node-b", "10.0.1.2")
     await settle(5)
+    assert world.scrape().value("persistip_moves_under_way") == 1
+    assert world.scrape().value("persistip_oldest_outage_timestamp_seconds") == 0
     world.fabric.fail("node-b", lambda _: None)
     await settle(10)
     assert world.moves() == ({"Preferred": 1}, {})

@@ -205,6 +205,12 @@ MOVES_UNDER_WAY = Gauge(
     "Routes whose addresses are on their way to another Pod, or wait for one.",
     Process.CONTROLLER,
 )
+OLDEST_OUTAGE = Gauge(
+    "persistip_oldest_outage_timestamp_seconds",
+    "Since when the route that has been longest without its addresses has been so, in seconds since the epoch; 0: none "
+    "is, but for former holders that go on delivering.",
+    Process.CONTROLLER,
+)
 MOVE_SECONDS = Histogram(
     "persistip_move_seconds",
     "Each move of a route's addresses: from when the former holder lost them by the rules until the controller saw the "

@@ -19,6 +19,7 @@ its decision is known (cause TakenOver), and a move that begins and ends unseen 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from heapq import heappop, heappush
 
 import attrs
 
@@ -28,7 +29,7 @@ from persistip.model.actions import ClusterAction, ReplaceAttachment
 from persistip.model.attachment import AddressAttachment, AttachmentSpec, Holder, How
 from persistip.model.keys import ObjectKey
 from persistip.model.views import RouteView
-from persistip.runtime.metrics import MOVE_OUTAGE, MOVE_SECONDS, MOVES_UNDER_WAY, Telemetry
+from persistip.runtime.metrics import MOVE_OUTAGE, MOVE_SECONDS, MOVES_UNDER_WAY, OLDEST_OUTAGE, Telemetry
 
 _RESOLUTION_SECONDS = 1.0
 """Of the instants that the API keeps in conditions."""
@@ -51,17 +52,33 @@ class Moves:
         self._telemetry = telemetry
         self._under_way: dict[ObjectKey, _Move] = {}
         self._known: set[ObjectKey] = set()
+        # The oldest first; those that have ended since are left out when they come to be the first.
+        self._outages: list[tuple[float, ObjectKey]] = []
 
     def forget(self) -> None:
         """Another process has acted meanwhile: what is remembered may have ended without us."""
         self._under_way.clear()
         self._known.clear()
-        self._telemetry.set(MOVES_UNDER_WAY, 0)
+        self._publish()
 
     def look(self, view: RouteView, actions: Iterable[ClusterAction], known_at: float) -> None:
         """Take in one view and what is about to be done about it; *known_at* in seconds since the epoch."""
+        before = self._silent_at(view.key)
         self._look(view, actions, known_at)
+        since = self._silent_at(view.key)
+        if since is not None and since != before:
+            heappush(self._outages, (since, view.key))
+        self._publish()
+
+    def _silent_at(self, key: ObjectKey) -> float | None:
+        move = self._under_way.get(key)
+        return move.silent_at if move is not None else None
+
+    def _publish(self) -> None:
+        while self._outages and self._silent_at(self._outages[0][1]) != self._outages[0][0]:
+            heappop(self._outages)
         self._telemetry.set(MOVES_UNDER_WAY, len(self._under_way))
+        self._telemetry.set(OLDEST_OUTAGE, self._outages[0][0] if self._outages else 0)
 
     def _look(self, view: RouteView, actions: Iterable[ClusterAction], known_at: float) -> None:
         key, attachment = view.key, view.attachment
