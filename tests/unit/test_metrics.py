@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from scraped import Scraped
 
 from persistip.backends.prometheus import PrometheusTelemetry
-from persistip.runtime.metrics import METRICS, OTHER, QUEUE_RETRIES, Counter, Histogram, Process
+from persistip.runtime.metrics import METRICS, OTHER, QUEUE_RETRIES, Counter, Gauge, Histogram, Process
 
 
 def test_unknown_value_of_a_label_is_counted_as_other() -> None:
@@ -25,7 +25,7 @@ def test_unknown_value_of_a_label_is_counted_as_other() -> None:
 
 
 def test_names_are_conventional() -> None:
-    """Counters end with _total, what is timed with _seconds, instants with _timestamp_seconds; a sentence tells each."""
+    """Counters end with _total, what is timed with _seconds, instants with _timestamp_seconds; a sentence says what."""
     for metric in METRICS:
         assert metric.name.startswith("persistip_agent_") or metric.process is not Process.AGENT
         assert metric.name.endswith("_total") is isinstance(metric, Counter)
