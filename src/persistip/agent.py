@@ -35,13 +35,13 @@ from persistip.runtime.metrics import (
     AGENT_PROGRAM_SECONDS,
     CLUSTER_SYNCED,
     RELISTS,
-    UNREADABLE,
     Result,
     Silence,
     Telemetry,
 )
 from persistip.runtime.reporter import Reporter
 from persistip.runtime.retry import FAILED, soonest_delay
+from persistip.runtime.unread import Unread
 from persistip.runtime.watchdog import STEP_SECONDS, Watchdog
 from persistip.settings import AgentSettings
 from persistip.strategies import Announcer, Batch, Clock, Cluster, Datapath
@@ -87,6 +87,7 @@ class Agent:
         self._versions = Versions()
         self._unread: set[ObjectKey] = set()
         self._telemetry = telemetry or Silence()
+        self._unread_now = Unread(self._telemetry)
         self._watchdog = Watchdog()
         self._unlooked: str | None = "nothing has looked at the kernel yet"
         self._granted_at: dict[tuple[str, int], float | None] = {}
@@ -172,13 +173,13 @@ class Agent:
                 known[key] = found if self._versions.deliver(found) else self._attachments.get(key, found)
             elif key.kind is Kind.ATTACHMENT:
                 known.pop(key, None)
+        self._unread_now.take(batch)
         for key, why in batch.unreadable.items():
             # Neither present nor gone: what was known of it goes on holding.
             if key in self._attachments:
                 known[key] = self._attachments[key]
             elif key.kind is Kind.ATTACHMENT:
                 unread.add(key)
-            self._telemetry.count(UNREADABLE, key.kind)
             logger.warning("cannot read an object", extra={"object": str(key), "error": why})
         for key in self._attachments.keys() - known.keys():
             self._versions.depart(key)

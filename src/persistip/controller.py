@@ -38,7 +38,6 @@ from persistip.runtime.metrics import (
     PASSES,
     QUEUE_RETRIES,
     RELISTS,
-    UNREADABLE,
     Result,
     Silence,
     Telemetry,
@@ -47,6 +46,7 @@ from persistip.runtime.moves import Moves
 from persistip.runtime.outcomes import Outcomes
 from persistip.runtime.provisioning import Provisioner
 from persistip.runtime.retry import LATE_SECONDS, soonest_delay
+from persistip.runtime.unread import Unread
 from persistip.runtime.watchdog import Watchdog
 from persistip.runtime.workqueue import QueueClosed, WorkQueue
 from persistip.settings import ControllerSettings
@@ -91,6 +91,7 @@ class Controller:
             policy = attrs.evolve(policy, knows_owners=True)
         self._catalog = Catalog(policy, modes)
         self._telemetry = telemetry or Silence()
+        self._unread_now = Unread(self._telemetry)
         self._moves = Moves(self._telemetry)
         self._watchdog = Watchdog()
         self._queue: WorkQueue[ObjectKey] = WorkQueue(self._telemetry, is_pressing=self._catalog.is_attached)
@@ -206,8 +207,8 @@ class Controller:
         self._touch(self._catalog.update(theirs))
         for kind in batch.resynced:
             self._telemetry.count(RELISTS, kind)
+        self._unread_now.take(batch)
         for key, why in batch.unreadable.items():
-            self._telemetry.count(UNREADABLE, key.kind)
             logger.warning("cannot read an object", extra={"object": str(key), "error": why})
         if batch.synced and not self._is_observed:
             logger.info("observed everything", extra={"keys": len(self._queue)})

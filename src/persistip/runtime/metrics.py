@@ -154,6 +154,12 @@ UNREADABLE = Counter(
     Process.BOTH,
     (_KIND,),
 )
+UNREAD = Gauge(
+    "persistip_unread_objects",
+    "Objects that are there and cannot be read at present.",
+    Process.BOTH,
+    (_KIND,),
+)
 API_ACTIONS = Counter(
     "persistip_api_actions_total",
     "Writes to the API by kind and outcome; `stale`: the object had changed meanwhile, which is no fault. "
