@@ -83,7 +83,11 @@ def docs(session: nox.Session) -> None:
     """Every example in README, docs/ and docstrings does what it shows."""
     install_for_tests(session)
     pages = [str(page) for page in (Path("README.md"), Path("docs")) if page.exists()]
-    session.run("pytest", "--doctest-modules", "--doctest-glob=*.md", *pages, "src/persistip", *session.posargs)
+    # Of a cloud whose packages are not here nothing can be imported, and no docstring of it has an example.
+    left_out = "--ignore=src/persistip/backends/gce"
+    session.run(
+        "pytest", "--doctest-modules", "--doctest-glob=*.md", left_out, *pages, "src/persistip", *session.posargs
+    )
 
 
 @nox.session

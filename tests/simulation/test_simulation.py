@@ -72,7 +72,6 @@ def test_seeds_keep_every_promise(request: pytest.FixtureRequest) -> None:
 STORIES = {
     "new_link_adopted_after_restart": ("60561",),
     "node_out_of_sight_taken_for_gone": ("30364", "40489"),
-    "own_write_taken_for_seen": ("7109",),
     "pods_compared_by_name": ("1584",),
     "pods_in_order_of_arrival": ("3181",),
     "put_without_precondition": ("50342",),
