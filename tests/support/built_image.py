@@ -37,7 +37,7 @@ CONTENTS: dict[str, Any] = tomllib.loads((FOLDER / "contents.toml").read_text())
 CONTAINERFILE = (FOLDER / "Containerfile").read_text()
 USER = 65532
 # Clients that a Pod has no use for, and the kit for tests.
-ABSENT = {"kubernetes", "pyroute2", "pytest", "hypothesis", "looptime"}
+ABSENT = {"google", "requests", "kubernetes", "pyroute2", "pytest", "hypothesis", "looptime"}
 
 # Whatever is started in there ends with it, and what is mounted is seen by nobody else.
 ALONE = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
