@@ -35,7 +35,9 @@ def echoes(cluster: "Cluster") -> "Iterator[Cluster]":
 
 
 def answers(cluster: "Cluster", ip: str) -> bool:
-    """Whether an address answers to the outside client."""
+    """Whether an address answers to the outside client, which asks anew where it is."""
+    # Else a question that was in vain before would be repeated a second later, and this one wait for that.
+    cluster.segment.client.run("ip", "neigh", "flush", "to", ip)
     return " 0% packet loss" in cluster.segment.client.run("ping", "-c1", "-W1", ip, check=False)
 
 

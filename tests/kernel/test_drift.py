@@ -204,6 +204,20 @@ async def test_recreated_link_wakes_and_its_entries_are_gone(node) -> None:
         await wakes.close()
 
 
+def test_link_that_went_leaves_nothing_once_its_entries_are_removed(node) -> None:
+    """The kernel takes the route with its link; what was written down of it goes with the rest, and so the table."""
+    pod = node.add_pod("p1", *IPS)
+    node.put(node.datapath(), node.entries(pod, V4, V6))
+    node.space.delete_link(pod.link)
+    datapath = node.datapath()
+    state = node.observe(datapath)
+    assert not any(isinstance(entry, RouteEntry) for entry in state.entries | state.stale)
+    outcomes = node.remove(datapath, sorted(state.entries | state.stale, key=node.order))
+    assert all(outcome.is_done for outcome in outcomes), outcomes
+    with node.space, NetlinkSocket(NETLINK_NETFILTER) as netfilter:
+        assert nft.read_table(netfilter, ruleset.TABLE_NAME, nft.FAMILY_INET) is None
+
+
 async def test_proxy_entry_lost_is_found_by_the_periodic_look(node) -> None:
     """The kernel does not tell of lost proxy entries, so the datapath wakes now and then by itself."""
     pod = node.add_pod("p1", *IPS)

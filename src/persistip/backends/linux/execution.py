@@ -85,11 +85,9 @@ class Execution:
             else:
                 self._enqueue(place, steps)
         self._flush()
-        self._preparation = [
-            message
-            for rules in (self._snapshot.port_rules, self._snapshot.rules)
-            for message in filtering.drop_rules(rules)
-        ]
+        self._preparation = filtering.forget_lost(self._snapshot)
+        for rules in (self._snapshot.port_rules, self._snapshot.rules):
+            self._preparation += filtering.drop_rules(rules)
         self._flush()
         self._forget_flows(actions)
         return self._outcomes

@@ -174,3 +174,11 @@ def remove_record(prefix: Prefix, snapshot: Snapshot, steps: Steps) -> None:
     if prefix in snapshot.rules.pods:
         steps.rules += _delete(snapshot.rules, PODS, prefix)
         del snapshot.rules.pods[prefix]
+
+
+def forget_lost(snapshot: Snapshot) -> list[Message]:
+    """The messages that forget records of routes that are no more: with its link the kernel takes a route alone."""
+    steps = Steps()
+    for prefix in [each for each in snapshot.rules.pods if not snapshot.own_routes(each)]:
+        remove_record(prefix, snapshot, steps)
+    return steps.rules
