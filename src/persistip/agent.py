@@ -87,7 +87,7 @@ class Agent:
         self._versions = Versions()
         self._unread: set[ObjectKey] = set()
         self._telemetry = telemetry or Silence()
-        self._unread_now = Unread(self._telemetry)
+        self._unreadable = Unread(self._telemetry)
         self._watchdog = Watchdog()
         self._unlooked: str | None = "nothing has looked at the kernel yet"
         self._granted_at: dict[tuple[str, int], float | None] = {}
@@ -166,21 +166,19 @@ class Agent:
 
     def _take(self, batch: Batch) -> None:
         known = {} if Kind.ATTACHMENT in batch.resynced else dict(self._attachments)
-        unread = set() if Kind.ATTACHMENT in batch.resynced else self._unread - batch.objects.keys()
         for key, found in batch.objects.items():
             if isinstance(found, AddressAttachment):
                 # What our own report returned is newer than what the watch has come to; it will come to that, too.
                 known[key] = found if self._versions.deliver(found) else self._attachments.get(key, found)
             elif key.kind is Kind.ATTACHMENT:
                 known.pop(key, None)
-        self._unread_now.take(batch)
+        self._unreadable.take(batch)
         for key, why in batch.unreadable.items():
             # Neither present nor gone: what was known of it goes on holding.
             if key in self._attachments:
                 known[key] = self._attachments[key]
-            elif key.kind is Kind.ATTACHMENT:
-                unread.add(key)
             logger.warning("cannot read an object", extra={"object": str(key), "error": why})
+        unread = {key for key in self._unreadable.keys - known.keys() if key.kind is Kind.ATTACHMENT}
         for key in self._attachments.keys() - known.keys():
             self._versions.depart(key)
         is_news = unread != self._unread or not _is_same(known, self._attachments)

@@ -91,7 +91,7 @@ class Controller:
             policy = attrs.evolve(policy, knows_owners=True)
         self._catalog = Catalog(policy, modes)
         self._telemetry = telemetry or Silence()
-        self._unread_now = Unread(self._telemetry)
+        self._unreadable = Unread(self._telemetry)
         self._moves = Moves(self._telemetry)
         self._watchdog = Watchdog()
         self._queue: WorkQueue[ObjectKey] = WorkQueue(self._telemetry, is_pressing=self._catalog.is_attached)
@@ -207,7 +207,7 @@ class Controller:
         self._touch(self._catalog.update(theirs))
         for kind in batch.resynced:
             self._telemetry.count(RELISTS, kind)
-        self._unread_now.take(batch)
+        self._unreadable.take(batch)
         for key, why in batch.unreadable.items():
             logger.warning("cannot read an object", extra={"object": str(key), "error": why})
         if batch.synced and not self._is_observed:
